@@ -20,7 +20,7 @@ from typing import Any
 
 import trio
 
-from benchmarks import crash, growth, large, moves, resident, sharing, speed
+from benchmarks import crash, growth, large, moves, pages, resident, sharing, speed
 from benchmarks.measuring import Figure, Sizes
 from benchmarks.stores import SERVERS, kind_of, missing, serving
 
@@ -40,10 +40,11 @@ BENCHMARKS: dict[str, Benchmark] = {
     "sleeping": resident.sleeping,
     "idle": resident.idle,
     "sharing": sharing.sharing,
+    "pages": pages.pages,
     "moves": moves.moves,
     "crash": crash.crash,
 }
-_BY_STORE = ("tree", "one", "two", "large", "idle", "sharing")
+_BY_STORE = ("tree", "one", "two", "large", "idle", "sharing", "pages")
 """Those that run on every store, and so on the one that the command line names."""
 _OF_SERVERS = ("tree", "two", "idle", "sharing")
 """What ``stores`` means, on each server."""

@@ -16,12 +16,21 @@ from trioflow._observe import (
     ExecutionReplayed,
     InstanceCreated,
     InstanceSuspended,
+    InstanceTaken,
     LeaseWasLost,
     Observation,
     TurnStored,
 )
 
-__all__ = ["INSTRUMENTS", "Instrument", "Measure", "measures_of"]
+__all__ = [
+    "INSTRUMENTS",
+    "QUEUE_AGES",
+    "QUEUE_GAUGES",
+    "Instrument",
+    "Measure",
+    "measures_of",
+    "queue_values",
+]
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 3600, 86_400)
 _COUNTS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
@@ -38,7 +47,7 @@ class Instrument(NamedTuple):
         buckets: The limits of a histogram's buckets.
     """
 
-    kind: Literal["counter", "histogram"]
+    kind: Literal["counter", "histogram", "gauge"]
     labels: tuple[str, ...]
     meaning: str
     unit: str = "1"
@@ -60,6 +69,13 @@ INSTRUMENTS = {
     "workflow.suspended": Instrument(
         "counter", ("workflow",), "Instances that workers have suspended"
     ),
+    "workflow.task.time_in_queue": Instrument(
+        "histogram",
+        ("workflow",),
+        "From an instance's being ready to its being taken",
+        "s",
+        _SECONDS,
+    ),
     "workflow.task.processed": Instrument("counter", ("workflow",), "Turns that were stored"),
     "activity.task.scheduled": Instrument(
         "counter", ("activity",), "Activities that workflows have called"
@@ -80,8 +96,43 @@ INSTRUMENTS = {
         "histogram", ("workflow",), "How long replays took", "s", _SECONDS
     ),
     "replay.turns": Instrument("counter", ("workflow",), "Turns that were replayed"),
+    "cache.hits": Instrument(
+        "counter", ("workflow",), "Instances that were taken and still in memory"
+    ),
+    "cache.misses": Instrument("counter", ("workflow",), "Instances that had to be replayed"),
+    "cache.evictions": Instrument(
+        "counter", ("worker",), "Instances that the cache had no room for any more"
+    ),
+    "cache.size": Instrument("gauge", ("worker",), "Instances in memory that a worker has parked"),
+    "worker.instances": Instrument("gauge", ("worker",), "Instances that a worker holds"),
     "worker.leases_lost": Instrument("counter", (), "How often others took a worker for dead"),
 }
+
+
+QUEUE_GAUGES = {
+    "running": "Instances that have not ended and are not suspended",
+    "suspended": "Suspended instances",
+    "pending_instances": "Instances that are ready and that no worker holds",
+    "pending_activities": "Activities that wait for a worker, retries included",
+    "running_activities": "Activities that a worker holds",
+    "workers": "Living workers that take the queue's instances",
+    "activity_workers": "Living workers that take the queue's activities",
+}
+"""What is measured of each queue: fields of `QueueStats`."""
+QUEUE_AGES = {
+    "oldest_instance": "For how many seconds the instance that waits longest has been ready",
+    "oldest_activity": "For how many seconds the activity that waits longest has been visible",
+}
+"""Seconds since the times in the fields of these names, with ``_at`` behind them; 0 for none."""
+
+
+def queue_values(queue: object, now: float) -> Iterator[tuple[str, float]]:
+    """Give name and value of each metric of a queue, of which these are the `QueueStats`."""
+    for name in QUEUE_GAUGES:
+        yield name, getattr(queue, name)
+    for name in QUEUE_AGES:
+        since = getattr(queue, f"{name}_at")
+        yield name, 0.0 if since is None else max(0.0, now - since)
 
 
 class Measure(NamedTuple):
@@ -102,10 +153,9 @@ def measures_of(observation: Observation) -> Iterator[Measure]:
         case ExecutionEnded():
             yield from _of_end(observation)
         case BatchStored():
-            yield Measure("commit.duration", observation.seconds)
-            yield Measure("commit.turns", observation.turns)
-            if observation.refused:
-                yield Measure("commit.refused", observation.refused)
+            yield from _of_batch(observation)
+        case InstanceTaken():
+            yield from _of_taken(observation)
         case InstanceCreated():
             yield Measure("workflow.created", 1, (observation.workflow, "false"))
         case InstanceSuspended():
@@ -146,3 +196,22 @@ def _of_end(ended: ExecutionEnded) -> Iterator[Measure]:
     yield Measure(
         "workflow.duration", ended.ended_at - ended.started_at, (ended.workflow, ended.status)
     )
+
+
+def _of_batch(stored: BatchStored) -> Iterator[Measure]:
+    yield Measure("commit.duration", stored.seconds)
+    yield Measure("commit.turns", stored.turns)
+    if stored.refused:
+        yield Measure("commit.refused", stored.refused)
+    of = (stored.worker,)
+    yield Measure("worker.instances", stored.held, of)
+    yield Measure("cache.size", stored.cached, of)
+    if stored.evicted:
+        yield Measure("cache.evictions", stored.evicted, of)
+
+
+def _of_taken(taken: InstanceTaken) -> Iterator[Measure]:
+    of = (taken.workflow,)
+    yield Measure("workflow.task.time_in_queue", taken.waited, of)
+    if taken.cached is not None:
+        yield Measure("cache.hits" if taken.cached else "cache.misses", 1, of)

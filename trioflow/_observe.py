@@ -27,6 +27,7 @@ __all__ = [
     "ExecutionReplayed",
     "InstanceCreated",
     "InstanceSuspended",
+    "InstanceTaken",
     "LeaseWasLost",
     "Observation",
     "Observer",
@@ -138,6 +139,28 @@ class InstanceSuspended:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class InstanceTaken:
+    """A worker has taken an instance that was ready from the store.
+
+    What a client in the worker's process starts needs no taking.
+
+    Attributes:
+        instance: Its id.
+        workflow: The workflow's name.
+        queue: Where it runs.
+        waited: For how many seconds it had been ready, by the store's clock.
+        cached: Whether its execution was still in memory; ``None`` if it has made no turn yet, or
+            was held already.
+    """
+
+    instance: str
+    workflow: str
+    queue: str
+    waited: float
+    cached: bool | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AttemptEnded:
     """An attempt of an activity has ended. How it ended may not be stored yet.
 
@@ -182,12 +205,20 @@ class BatchStored:
         refused: How many of them were refused.
         turns: How many turns were stored.
         seconds: How long the store took.
+        worker: The worker's name.
+        held: How many instances it holds.
+        cached: How many others are in its instance cache.
+        evicted: How many the cache had no room for since the last one.
     """
 
     units: int
     refused: int
     turns: int
     seconds: float
+    worker: str = ""
+    held: int = 0
+    cached: int = 0
+    evicted: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -223,6 +254,7 @@ Observation = (
     | TurnStored
     | ExecutionEnded
     | InstanceSuspended
+    | InstanceTaken
     | AttemptEnded
     | BatchStored
     | ExecutionReplayed

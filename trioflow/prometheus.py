@@ -6,25 +6,22 @@ Needs the extra ``prometheus``, which is prometheus-client. That serves them, fo
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
 
-from trioflow._measures import INSTRUMENTS, measures_of
+from trioflow._measures import (
+    INSTRUMENTS,
+    QUEUE_AGES,
+    QUEUE_GAUGES,
+    measures_of,
+    queue_values,
+)
 from trioflow._observe import Observation
 from trioflow.backends.records import QueueStats
 
 __all__ = ["Prometheus"]
-
-_BACKLOG = {
-    "running": "Instances that have not ended and are not suspended",
-    "suspended": "Suspended instances",
-    "pending_instances": "Instances that are ready and that no worker holds",
-    "pending_activities": "Activities that wait for a worker, retries included",
-    "running_activities": "Activities that a worker holds",
-    "workers": "Living workers that take the queue's instances",
-    "activity_workers": "Living workers that take the queue's activities",
-}
 
 
 class Prometheus:
@@ -37,11 +34,13 @@ class Prometheus:
     """
 
     def __init__(self, registry: CollectorRegistry = REGISTRY) -> None:
-        self._metrics: dict[str, Counter | Histogram] = {}
+        self._metrics: dict[str, Counter | Gauge | Histogram] = {}
         for name, each in INSTRUMENTS.items():
             full = "trioflow_" + name.replace(".", "_")
             if each.kind == "counter":
                 self._metrics[name] = Counter(full, each.meaning, each.labels, registry=registry)
+            elif each.kind == "gauge":
+                self._metrics[name] = Gauge(full, each.meaning, each.labels, registry=registry)
             else:
                 unit = "seconds" if each.unit == "s" else ""
                 self._metrics[name] = Histogram(
@@ -55,8 +54,11 @@ class Prometheus:
         # What counts a value under certain labels: to look for it takes longer than to count.
         self._adds: dict[tuple[str, tuple[str, ...]], Callable[[float], None]] = {}
         self._backlog = {
-            field: Gauge(f"trioflow_queue_{field}", meaning, ["queue"], registry=registry)
-            for field, meaning in _BACKLOG.items()
+            **{name: _gauge(name, meaning, registry) for name, meaning in QUEUE_GAUGES.items()},
+            **{
+                name: _gauge(f"{name}_seconds", meaning, registry)
+                for name, meaning in QUEUE_AGES.items()
+            },
         }
 
     def __repr__(self) -> str:
@@ -69,7 +71,10 @@ class Prometheus:
             if add is None:
                 metric = self._metrics[name]
                 child = metric.labels(*labels) if labels else metric
-                add = child.inc if isinstance(child, Counter) else child.observe
+                if isinstance(child, Counter):
+                    add = child.inc
+                else:
+                    add = child.set if isinstance(child, Gauge) else child.observe
                 self._adds[name, labels] = add
             add(value)
 
@@ -78,7 +83,13 @@ class Prometheus:
 
         That is the same for all workers of a store, so let one process do it, every minute say.
         """
-        for field, gauge in self._backlog.items():
+        for gauge in self._backlog.values():
             gauge.clear()
-            for queue in queues:
-                gauge.labels(queue.queue).set(getattr(queue, field))
+        now = time.time()
+        for queue in queues:
+            for name, value in queue_values(queue, now):
+                self._backlog[name].labels(queue.queue).set(value)
+
+
+def _gauge(name: str, meaning: str, registry: CollectorRegistry) -> Gauge:
+    return Gauge(f"trioflow_queue_{name}", meaning, ["queue"], registry=registry)

@@ -153,7 +153,7 @@ def test_what_is_in_trouble_is_counted_and_listed(flows):
     assert cli("retry-now", "--trouble", "retrying", "--yes").stdout == (
         "1 instance: tried again now\n"
     )
-    assert cli("retry-now", "i0").stdout == "i0: tried again now\n"
+    assert cli("retry-now", "i0").stdout == "i0: nothing was waiting\n"
 
 
 def test_a_schema_is_made_and_brought_up_to_date(tmp_path, monkeypatch):

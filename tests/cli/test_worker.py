@@ -17,7 +17,7 @@ from click.testing import CliRunner
 
 from trioflow import Registry, open_client
 from trioflow._cli.app import app
-from trioflow._cli.worker import _joined
+from trioflow._cli.worker import joined
 
 ROOT = Path(__file__).parents[2]
 STORE = "sqlite:///shop.db"
@@ -126,8 +126,8 @@ def test_one_registry_is_taken_as_it_is_and_several_are_joined():
     @second.workflow
     async def flow() -> None: ...
 
-    assert _joined([first, first]) is first
-    assert [*_joined([first, second]).workflows] == ["flow"]
+    assert joined([first, first]) is first
+    assert [*joined([first, second]).workflows] == ["flow"]
 
 
 def test_what_it_is_given_wrongly_is_said_in_one_line():

@@ -178,6 +178,11 @@ async def test_metrics():
         await handle.result()
         with pytest.raises(ValueError, match="below zero"):
             await worker.client.run(part, -1)
+        await worker.client.start(order.options(queue="other"), 3)
+        assert "trioflow.queue.running" not in process.metrics
+        for _ in range(2):
+            process.telemetry.set_backlog(await worker.client.stats())
+        name = worker.name
     metrics = process.metrics
     created = {"workflow": "part", "subworkflow": "true"}
     assert (created, 1) in metrics["trioflow.workflow.created"]
@@ -189,6 +194,14 @@ async def test_metrics():
     assert ({"activity": "charge"}, 2) in metrics["trioflow.activity.task.time_in_queue"]
     assert metrics["trioflow.commit.duration"][0][1] > 0
     assert metrics["trioflow.workflow.task.processed"][0][1] >= 3
+    assert ({"queue": "other"}, 1) in metrics["trioflow.queue.pending_instances"]
+    ((_, age),) = metrics["trioflow.queue.oldest_instance"]
+    assert age > 0
+    assert ({"workflow": "part"}, 1) in metrics["trioflow.cache.hits"]
+    assert ({"workflow": "part"}, 1) in metrics["trioflow.workflow.task.time_in_queue"]
+    assert [labels for labels, _ in metrics["trioflow.worker.instances"]] == [{"worker": name}]
+    process.telemetry.set_backlog([])
+    assert "trioflow.queue.pending_instances" not in process.metrics
 
 
 async def test_without_an_observer_a_workflows_spans_go_nowhere():

@@ -49,6 +49,10 @@ async def test_what_happens_is_counted():
     assert value("activity_task_time_in_queue_seconds_count", activity="charge") == 1
     assert value("commit_turns_sum") == value("workflow_task_processed_total", workflow="order")
     assert value("queue_pending_instances", queue="other") == 1
+    age = value("queue_oldest_instance_seconds", queue="other")
+    assert age is not None
+    assert age > 0
+    assert value("queue_oldest_activity_seconds", queue="other") == 0
     assert value("queue_workers", queue="other") == 0
 
 

@@ -6,6 +6,7 @@ import logging
 
 import pytest
 import trio
+import trio.testing
 
 from trioflow import Registry, RetryPolicy, Signal, continue_as_new, open_client, open_worker
 from trioflow._observe import (
@@ -15,6 +16,7 @@ from trioflow._observe import (
     ExecutionReplayed,
     InstanceCreated,
     InstanceSuspended,
+    InstanceTaken,
     LeaseWasLost,
     TurnStored,
 )
@@ -47,6 +49,12 @@ async def order(amount: int) -> int:
 async def twice(again: bool) -> None:
     if again:
         continue_as_new(False)
+
+
+@flows.workflow
+async def waits() -> None:
+    while not await go.receive():
+        pass
 
 
 class Notes:
@@ -91,6 +99,50 @@ async def test_what_is_stored_is_told_once_in_its_order():
     batches = notes.of(BatchStored)
     assert sum(batch.turns for batch in batches) == len(notes.of(TurnStored))
     assert sum(batch.refused for batch in batches) == 0
+
+
+async def test_taking_tells_how_long_it_waited_and_whether_it_was_in_memory():
+    clock = Clock()
+    store = MemoryBackend(clock=clock)
+    first, second = Notes(), Notes()
+    async with open_client(store, registry=flows) as client:
+        await client.start(waits.options(id="w1"))
+        await client.start(waits.options(id="w2"))
+        clock.now += 5.0
+        async with open_worker(store, registry=flows, observers=[first], cache_size=1) as worker:
+            await parked(first, 2)
+            clock.now += 1.0
+            for id in ("w2", "w1"):
+                await worker.client.handle(id).signal(go, 0)
+                await parked(first, len(first.of(TurnStored)) + 1)
+        async with open_worker(store, registry=flows, observers=[second]) as worker:
+            await worker.client.handle("w1").signal(go, 1)
+            await worker.client.handle("w1").wait()
+    taken = [(one.instance, one.waited, one.cached) for one in first.of(InstanceTaken)]
+    assert taken[:2] == [("w1", 5.0, None), ("w2", 5.0, None)]
+    assert taken[2:] == [("w2", 0.0, True), ("w1", 0.0, False)]
+    assert [one.cached for one in second.of(InstanceTaken, "w1")] == [False]
+    batches = first.of(BatchStored)
+    assert {batch.worker for batch in batches} == {batches[0].worker} != {""}
+    assert max(batch.held for batch in batches) >= 1
+    assert {batch.cached for batch in batches} <= {0, 1}
+    assert sum(batch.evicted for batch in batches) >= 1
+
+
+async def parked(notes, turns):
+    while len(notes.of(TurnStored)) < turns:
+        await trio.sleep(0)
+    await trio.testing.wait_all_tasks_blocked()
+
+
+class Clock:
+    """A store's clock that is set by hand."""
+
+    def __init__(self):
+        self.now = 1_700_000_000.0
+
+    def __call__(self):
+        return self.now
 
 
 async def test_ends_of_all_kinds():

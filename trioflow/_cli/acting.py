@@ -35,14 +35,15 @@ def _do_each(
     async def main(client: Client) -> None:
         for id in ids:
             try:
-                await act(client.handle(id))
+                changed = await act(client.handle(id))
             except InstanceError as error:
                 if len(ids) == 1:
                     raise
                 click.echo(f"Error: {shown(str(error))}", err=True)
                 refused.append(id)
             else:
-                click.echo(f"{shown(id)}: {done}")
+                said = "nothing was waiting" if changed is False else done
+                click.echo(f"{shown(id)}: {said}")
 
     refused: list[str] = []
     store.run(main)

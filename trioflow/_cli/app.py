@@ -23,12 +23,13 @@ from trioflow._cli.migrate import migrate
 from trioflow._cli.replay import replay
 from trioflow._cli.schedules import schedules
 from trioflow._cli.speaking import query, result, signal, start, update
+from trioflow._cli.web import dev, web
 from trioflow._cli.worker import worker
 
 __all__ = ["app"]
 
 _COMMANDS = {
-    "Workers": (worker,),
+    "Workers": (worker, dev),
     "Looking": (
         list_,
         count,
@@ -41,6 +42,7 @@ _COMMANDS = {
         result,
         query,
         export,
+        web,
     ),
     "Acting": (
         start,

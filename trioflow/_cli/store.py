@@ -7,9 +7,9 @@ import os
 import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from functools import wraps
+from functools import partial, wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 import click
 import trio
@@ -100,6 +100,18 @@ class Store:
             )
         return cls(url, JsonCodec() if not codec else _find_codec(codec))
 
+    def check_there(self) -> None:
+        """Check that the file of a SQLite store is there, for who would not make it.
+
+        Raises:
+            BackendUnavailable: It is not.
+        """
+        backend = open_backend(self.url)
+        if isinstance(backend, SqliteBackend):
+            path = backend.path
+            if not path.startswith("file:") and not Path(path).exists():
+                raise BackendUnavailable(f"there is no file {path!r}; {self.url} is not a store")
+
     def run(
         self,
         work: Callable[[Client], Awaitable[T]],
@@ -115,11 +127,8 @@ class Store:
             create: Whether a SQLite file that is not there is made. Where nobody wants to write, a
                 misspelt name must not look like a store that is empty.
         """
-        backend = open_backend(self.url)
-        if isinstance(backend, SqliteBackend) and not create:
-            path = backend.path
-            if not path.startswith("file:") and not Path(path).exists():
-                raise BackendUnavailable(f"there is no file {path!r}; {self.url} is not a store")
+        if not create:
+            self.check_there()
 
         async def main() -> T:
             async with open_client(self.url, codec=self.codec, registry=registry) as client:
@@ -145,8 +154,28 @@ def _find_codec(target: str) -> Codec:
     return made  # type: ignore[no-any-return]
 
 
-def store_options(command: F) -> F:
-    """Give a command the options that say which store is meant; it gets a `Store`."""
+@overload
+def store_options(command: F) -> F: ...
+
+
+@overload
+def store_options(*, default: str) -> Callable[[F], F]: ...
+
+
+def store_options(command: Any = None, *, default: str | None = None) -> Any:
+    """Give a command the options that say which store is meant; it gets a `Store`.
+
+    Args:
+        command: The command.
+        default: The store's URL if nobody says which.
+    """
+    if command is None:
+        return partial(_with_store, default=default)
+    return _with_store(command, default=None)
+
+
+def _with_store(command: F, *, default: str | None) -> F:
+    otherwise = "" if default is None else f"  [default: {default}]"
 
     @click.option(
         "--codec",
@@ -160,11 +189,12 @@ def store_options(command: F) -> F:
         "store_url",
         envvar="TRIOFLOW_STORE",
         metavar="URL",
-        help="The store: sqlite:///shop.db, postgresql://…  [env: TRIOFLOW_STORE]",
+        help="The store: sqlite:///shop.db, postgresql://…  [env: TRIOFLOW_STORE]" + otherwise,
     )
     @wraps(command)
     def with_store(*args: Any, store_url: str | None, codec_name: str | None, **kwargs: Any) -> Any:
-        return command(*args, store=Store.of(store_url, codec_name), **kwargs)
+        store = Store.of(store_url or default, codec_name)
+        return command(*args, store=store, **kwargs)
 
     return with_store  # type: ignore[return-value]  # click has taken two arguments away
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import logging
+import os
 import shlex
 import signal
 import sys
+import threading
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
@@ -20,10 +23,12 @@ from trioflow._cli.output import console
 from trioflow._cli.store import Store, StoreCommand, store_options
 from trioflow._worker.code_check import Check
 
-__all__ = ["worker"]
+__all__ = ["end_with_parent", "joined", "run_again_and_again", "worker"]
 
 _BACKLOG = 15.0  # seconds between two looks at the queues, as Prometheus scrapes by default
 _ENDING = 20  # seconds for a worker to drain before it is killed and begun again
+_PARENT = "TRIOFLOW_RUN_BY"  # in the environment: the process that runs this one anew
+_LOOK_EVERY = 1.0  # seconds
 
 
 @click.command(cls=StoreCommand)
@@ -84,8 +89,9 @@ def worker(
     stays open until the worker has ended.
     """
     if reload:
-        _run_again_and_again()
+        run_again_and_again([each for each in sys.argv[1:] if each != "--reload"])
         return
+    end_with_parent()
     logging.basicConfig(
         level=logging.INFO if verbose else logging.WARNING,
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
@@ -94,7 +100,7 @@ def worker(
 
     async def main() -> None:
         async with AsyncExitStack() as stack:
-            registry = _joined(
+            registry = joined(
                 [await stack.enter_async_context(open_registry(each)) for each in modules]
             )
             run = partial(run_worker, store.url, registry=registry, codec=store.codec, **given)
@@ -106,7 +112,7 @@ def worker(
         console(stderr=True).print("The worker has ended.")
 
 
-def _joined(registries: Sequence[Registry]) -> Registry:
+def joined(registries: Sequence[Registry]) -> Registry:
     """Return the definitions of all registries in one."""
     first = registries[0]
     if all(each is first for each in registries):
@@ -156,16 +162,16 @@ def _first(group: BaseExceptionGroup[TrioflowError]) -> TrioflowError:
     return _first(error) if isinstance(error, BaseExceptionGroup) else error
 
 
-def _run_again_and_again() -> None:
-    """Run this command without ``--reload``, and again whenever a source file has changed."""
+def run_again_and_again(arguments: Sequence[str]) -> None:
+    """Run this program with other arguments, and again whenever a source file has changed."""
     try:
         from watchfiles import PythonFilter, run_process  # noqa: PLC0415 - takes a while to load
     except ModuleNotFoundError:
         raise click.UsageError("--reload needs watchfiles: pip install 'trioflow[cli]'") from None
-    arguments = [each for each in sys.argv[1:] if each != "--reload"]
     command = shlex.join([sys.executable, "-m", "trioflow", *arguments])
     # A shell that starts this in the background has SIGINT ignored, which the worker would inherit.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    os.environ[_PARENT] = str(os.getpid())
     run_process(
         ".",
         target=command,
@@ -174,3 +180,17 @@ def _run_again_and_again() -> None:
         callback=lambda _: click.echo("A file has changed; the worker begins anew.", err=True),
         sigint_timeout=_ENDING,
     )
+
+
+def end_with_parent() -> None:
+    """See to it that this process drains and ends if the one that runs it anew is no more."""
+    parent = os.environ.pop(_PARENT, None)
+    if parent is None:
+        return
+
+    def watch() -> None:
+        while os.getppid() == int(parent):
+            time.sleep(_LOOK_EVERY)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, name="trioflow parent", daemon=True).start()

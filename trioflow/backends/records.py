@@ -280,6 +280,10 @@ class QueueStats(msgspec.Struct, frozen=True, kw_only=True):
         running_activities: Activities that a worker holds.
         workers: Living workers that take the queue's instances.
         activity_workers: Living workers that take the queue's activities.
+        oldest_instance_at: Since when the longest ready one of ``pending_instances`` is ready,
+            epoch seconds by the store's clock; ``None`` if there is none.
+        oldest_activity_at: Since when the longest visible one of ``pending_activities`` is visible;
+            ``None`` if none is visible yet.
     """
 
     queue: str
@@ -290,6 +294,8 @@ class QueueStats(msgspec.Struct, frozen=True, kw_only=True):
     running_activities: int = 0
     workers: int = 0
     activity_workers: int = 0
+    oldest_instance_at: float | None = None
+    oldest_activity_at: float | None = None
 
 
 class WorkerInfo(msgspec.Struct, frozen=True, kw_only=True):

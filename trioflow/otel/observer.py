@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import threading
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from opentelemetry import context as otel_context
@@ -14,7 +15,13 @@ from opentelemetry.util.types import AttributeValue
 
 from trioflow._codec.failures.failures import Failure
 from trioflow._engine.reader import current_view_or_none
-from trioflow._measures import INSTRUMENTS, measures_of
+from trioflow._measures import (
+    INSTRUMENTS,
+    QUEUE_AGES,
+    QUEUE_GAUGES,
+    measures_of,
+    queue_values,
+)
 from trioflow._model.commands import RecordSideEffect, SendSignal
 from trioflow._model.events import SignalReceived, UpdateRequested, Woken
 from trioflow._model.info import current_activity
@@ -39,7 +46,11 @@ from trioflow.otel.spans import (
 from trioflow.otel.tracer import WorkflowScope, attempt_tracer, workflow_scope
 
 if TYPE_CHECKING:
-    from opentelemetry.metrics import Counter, Histogram
+    from opentelemetry.metrics import CallbackOptions
+
+    from trioflow.backends.records import QueueStats
+
+    _Write = Callable[[float, Mapping[str, str]], None]
 
 __all__ = ["OpenTelemetry"]
 
@@ -67,6 +78,9 @@ class OpenTelemetry:
         self._lock = threading.Lock()  # workers of several threads may share it
         self._unstored: dict[tuple[str, int], dict[int, Span]] = {}
         self._instruments = _instruments(meter_provider)
+        self._queues: Sequence[QueueStats] = ()
+        self._measures_queues = False
+        self._meters = meter_provider
 
     def __repr__(self) -> str:
         return "<OpenTelemetry>"
@@ -99,12 +113,9 @@ class OpenTelemetry:
     def observe(self, observation: Observation, /) -> None:
         """Write what is to be said of it."""
         for measure in measures_of(observation):
-            instrument, labels = self._instruments[measure.name]
+            write, labels = self._instruments[measure.name]
             attributes = dict(zip(labels, measure.labels, strict=True))
-            if isinstance(instrument, metrics.Histogram):
-                instrument.record(measure.value, attributes)
-            else:
-                instrument.add(measure.value, attributes)
+            write(measure.value, attributes)
         match observation:
             case TurnStored():
                 self._turn(observation)
@@ -116,6 +127,29 @@ class OpenTelemetry:
                 self._created(observation)
             case _:
                 pass
+
+    def set_backlog(self, queues: Sequence[QueueStats]) -> None:
+        """Take over what ``client.stats()`` gives: the work that waits in each queue, and workers.
+
+        That is the same for all workers of a store, so let one process do it, every minute say.
+        """
+        self._queues = queues
+        if not self._measures_queues:
+            self._measures_queues = True
+            meter = metrics.get_meter(NAME, meter_provider=self._meters)
+            for name, meaning in {**QUEUE_GAUGES, **QUEUE_AGES}.items():
+                unit = "s" if name in QUEUE_AGES else "1"
+                asked = [self._asked(name)]
+                meter.create_observable_gauge(f"trioflow.queue.{name}", asked, unit, meaning)
+
+    def _asked(self, name: str) -> Callable[[CallbackOptions], Iterator[metrics.Observation]]:
+        def observed(_: CallbackOptions) -> Iterator[metrics.Observation]:
+            now = time.time()
+            for queue in self._queues:
+                value = dict(queue_values(queue, now))[name]
+                yield metrics.Observation(value, {"queue": queue.queue})
+
+        return observed
 
     def _execution(self, ended: ExecutionEnded) -> None:
         life = ended.life or ended.instance
@@ -261,18 +295,22 @@ def _add_failure(written: trace.Span, failure: Failure, at: float) -> None:
 
 def _instruments(
     provider: metrics.MeterProvider | None,
-) -> dict[str, tuple[Counter | Histogram, tuple[str, ...]]]:
+) -> dict[str, tuple[_Write, tuple[str, ...]]]:
+    """Return what takes the values of each metric, and the names of its labels."""
     meter = metrics.get_meter(NAME, meter_provider=provider)
-    made: dict[str, tuple[Counter | Histogram, tuple[str, ...]]] = {}
+    made: dict[str, tuple[_Write, tuple[str, ...]]] = {}
     for name, each in INSTRUMENTS.items():
         full = f"trioflow.{name}"
+        write: _Write
         if each.kind == "histogram":
-            histogram = meter.create_histogram(
+            write = meter.create_histogram(
                 full, each.unit, each.meaning, explicit_bucket_boundaries_advisory=each.buckets
-            )
-            made[name] = histogram, each.labels
+            ).record
+        elif each.kind == "gauge":
+            write = meter.create_gauge(full, each.unit, each.meaning).set
         else:
-            made[name] = meter.create_counter(full, each.unit, each.meaning), each.labels
+            write = meter.create_counter(full, each.unit, each.meaning).add
+        made[name] = write, each.labels
     return made
 
 

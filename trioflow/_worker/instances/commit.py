@@ -36,7 +36,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import anyio
 
@@ -127,6 +127,7 @@ class Committer:
         observers: Observers | None = None,
     ) -> None:
         self._observers = observers
+        self._told_evicted = 0
         self._backend = backend
         self._holdings = holdings
         self._batch = batch
@@ -166,7 +167,8 @@ class Committer:
             self._registration.lose()
             return
         if self._observers is not None:
-            tell_batch(self._observers, units, results, self._backend.now() - began_at)
+            seconds = self._backend.now() - began_at
+            tell_batch(self._observers, units, results, seconds, self._about_worker())
         try:
             await self._work_through(units, results, unsure=unsure)
         finally:
@@ -175,6 +177,16 @@ class Committer:
             # Stored more than once tried, it may have leased activities of which we know nothing.
             self._registration.answer_lost = True
             self._timer.look_now()
+
+    def _about_worker(self) -> dict[str, Any]:
+        holdings = self._holdings
+        evicted, self._told_evicted = holdings.evicted - self._told_evicted, holdings.evicted
+        return {
+            "worker": self._registration.name,
+            "held": len(holdings.held),
+            "cached": holdings.cached,
+            "evicted": evicted,
+        }
 
     async def _work_through(
         self,

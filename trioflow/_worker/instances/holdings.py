@@ -107,6 +107,7 @@ class Holdings:
         leaves: Whether instances that diverge are left to other workers, and not suspended.
         left: Those that are, by id.
         limited: Names of workflows of which only the store knows whether one more may begin.
+        evicted: How many executions the instance cache had no room for.
     """
 
     def __init__(
@@ -124,6 +125,7 @@ class Holdings:
         self.leaves = False
         self.left: dict[str, Left] = {}
         self.limited: frozenset[str] = frozenset()
+        self.evicted = 0
         self._queues = frozenset(queues)
         self._limit = limit
         self._cache_size = cache_size
@@ -134,6 +136,11 @@ class Holdings:
     def room(self) -> int:
         """How many more instances could be taken."""
         return 0 if self.closed or not self._queues else max(0, self._limit - len(self.held))
+
+    @property
+    def cached(self) -> int:
+        """How many executions the instance cache has."""
+        return len(self._parked)
 
     def accepts(self, workflow: str, queue: str) -> bool:
         """Whether an instance of that kind could begin here."""
@@ -201,6 +208,7 @@ class Holdings:
         instance.park()
         self._parked[instance.id] = instance
         if len(self._parked) > self._cache_size:
+            self.evicted += 1
             self._forget(self._parked.popitem(last=False)[1])
 
     def unpark(self, row: TakenInstance) -> HeldInstance:
@@ -212,6 +220,11 @@ class Holdings:
                 return instance
             self._forget(instance)
         return HeldInstance.taken(row)
+
+    def has_parked(self, row: TakenInstance) -> bool:
+        """Return whether the instance cache has the execution of one that the store gave."""
+        instance = self._parked.get(row.id)
+        return instance is not None and instance.is_same_as(row) and instance.turns == row.turns
 
     def find_at_rest(self, row: TakenQuestion) -> HeldInstance | None:
         """Return an instance whose code is in memory and has made just the turns that are stored.

@@ -6,6 +6,7 @@ import anyio
 import msgspec
 
 from trioflow._model.events import decode_event
+from trioflow._observe import Observers
 from trioflow._worker.host import Host
 from trioflow._worker.instances import reports
 from trioflow._worker.instances.batch import Batch, Received
@@ -14,6 +15,7 @@ from trioflow._worker.instances.holdings import Holdings
 from trioflow._worker.instances.isolation import Isolation
 from trioflow._worker.instances.recorder import Recorder
 from trioflow._worker.instances.results import Results
+from trioflow._worker.instances.telling import tell_taken
 from trioflow.backends.abc import Backend
 from trioflow.backends.commits import NewInstance
 from trioflow.backends.records import TakenInstance
@@ -92,6 +94,7 @@ class Intake:
         recorder: Writes into it.
         results: For results that came for another life of an id, or another execution.
         isolation: The suspects.
+        observers: Who is told of what is taken, ``None`` for nobody.
     """
 
     def __init__(
@@ -104,6 +107,7 @@ class Intake:
         recorder: Recorder,
         results: Results,
         isolation: Isolation,
+        observers: Observers | None = None,
     ) -> None:
         self._backend = backend
         self._host = host
@@ -112,6 +116,7 @@ class Intake:
         self._recorder = recorder
         self._results = results
         self._isolation = isolation
+        self._observers = observers
 
     # --- from a client in this process --------------------------------------------------
 
@@ -144,6 +149,8 @@ class Intake:
 
     def receive(self, row: TakenInstance) -> None:
         """Accept an instance that the store gave; never called while a commit is under way."""
+        if self._observers is not None:
+            tell_taken(self._observers, row, self._holdings, self._backend.now())
         instance = self._place_of(row)
         if instance is None:
             return

@@ -137,6 +137,7 @@ class Pump:
             recorder=recorder,
             results=self.results,
             isolation=self.isolation,
+            observers=observers,
         )
         self._stepper = Stepper(
             backend=backend,

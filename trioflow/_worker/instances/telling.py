@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from trioflow._model.turns import Cancelled, Completed, Continued, Failed, Outcome
@@ -10,17 +10,52 @@ from trioflow._observe import (
     BatchStored,
     ExecutionEnded,
     InstanceSuspended,
+    InstanceTaken,
     Observers,
     TurnStored,
 )
 from trioflow._worker.instances.batch import OpenUnit
 from trioflow._worker.instances.held import HeldInstance
+from trioflow._worker.instances.holdings import Holdings
+from trioflow.backends.records import TakenInstance
 
-__all__ = ["tell_batch", "tell_stored"]
+__all__ = ["tell_batch", "tell_stored", "tell_taken"]
+
+
+def tell_taken(
+    observers: Observers,
+    row: TakenInstance,
+    holdings: Holdings,
+    now: float,
+) -> None:
+    """Tell of an instance that the store gave, before it is received.
+
+    Args:
+        observers: Whom.
+        row: What the store gave.
+        holdings: What the worker has of it until now.
+        now: The store's time.
+    """
+    cached = None
+    if row.turns and row.id not in holdings.held:
+        cached = holdings.has_parked(row)
+    observers.tell(
+        InstanceTaken(
+            instance=row.id,
+            workflow=row.workflow,
+            queue=row.queue,
+            waited=max(0.0, now - row.ready_at),
+            cached=cached,
+        )
+    )
 
 
 def tell_batch(
-    observers: Observers, units: Sequence[OpenUnit], results: Sequence[object], seconds: float
+    observers: Observers,
+    units: Sequence[OpenUnit],
+    results: Sequence[object],
+    seconds: float,
+    about: Mapping[str, Any],
 ) -> None:
     """Tell of a transaction.
 
@@ -29,6 +64,7 @@ def tell_batch(
         units: What it had.
         results: For each of them ``None``, or why it was not stored.
         seconds: How long it took.
+        about: What else is said of the worker.
     """
     stored = [unit for unit, result in zip(units, results, strict=True) if result is None]
     observers.tell(
@@ -37,6 +73,7 @@ def tell_batch(
             refused=len(units) - len(stored),
             turns=sum(len(each.turns) for unit in stored for each in unit.unit.instances),
             seconds=seconds,
+            **about,
         )
     )
 

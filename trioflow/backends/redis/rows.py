@@ -316,6 +316,8 @@ def queue_stats(row: Sequence[Any]) -> QueueStats:
         running_activities=row[5],
         workers=row[6],
         activity_workers=row[7],
+        oldest_instance_at=_number(row[8]),
+        oldest_activity_at=_number(row[9]),
     )
 
 

@@ -374,9 +374,9 @@ class Queries:
         ORDER BY a.attempt DESC, a.command LIMIT 1"""
     # Grouped in the order of the index, which is read through; nothing is sorted, no row is read.
     instance_stats = """SELECT queue, status, worker, count(*),
-            sum(CASE WHEN ready_at <= ? THEN 1 ELSE 0 END)
+            sum(CASE WHEN ready_at <= ? THEN 1 ELSE 0 END), min(ready_at)
         FROM instances WHERE finished_at IS NULL GROUP BY worker, queue, status"""
-    pending_stats = """SELECT queue, count(*) FROM activities WHERE worker IS NULL
+    pending_stats = """SELECT queue, count(*), min(visible_at) FROM activities WHERE worker IS NULL
         GROUP BY queue"""
     held_stats = """SELECT queue, count(*) FROM activities WHERE worker IS NOT NULL
         GROUP BY queue"""

@@ -6,10 +6,11 @@ from __future__ import annotations
 
 from functools import partial
 
+import msgspec
 import pytest
 
 from trioflow.backends.abc import Backend
-from trioflow.backends.commits import CommitFailure, Message
+from trioflow.backends.commits import ActivityRetry, CommitFailure, Message, Unit
 from trioflow.backends.filters import InstanceFilter
 from trioflow.backends.records import Heartbeat, QueueStats
 from trioflow.errors import InstanceNotFound
@@ -30,6 +31,8 @@ from trioflow.testing.conformance.stage import (
     seqs,
     step,
 )
+
+_NO_AGES = {"oldest_instance_at": None, "oldest_activity_at": None}
 
 
 async def terminating_ends_an_instance(stage: Stage) -> None:
@@ -246,11 +249,30 @@ async def stats_count_by_queue(stage: Stage) -> None:
     await stage.stored(step("c", 0, closing=DONE))
     await stage.stored(step("d", 0, leased=False, wake_at=backend.now() + 1000))
     await stage.take_commands(limit=1, queues=("acts",))
-    assert await backend.stats() == [
+    found = await backend.stats()
+    oldest = [(one.oldest_instance_at, one.oldest_activity_at) for one in found]
+    assert [msgspec.structs.replace(one, **_NO_AGES) for one in found] == [
         QueueStats(queue="acts", pending_activities=2, running_activities=1),
         QueueStats(queue="default", running=2, suspended=1),
         QueueStats(queue="x", running=2, pending_instances=2),
     ]
+    (_, activity_at), default, (instance_at, _) = oldest
+    assert default == (None, None)
+    assert instance_at == (await stage.record("free")).ready_at
+    assert activity_at == (await stage.task("a", "0:1")).scheduled_at
+
+
+async def what_waits_for_its_time_is_not_old(stage: Stage) -> None:
+    await stage.workers("w1")
+    await stage.hold("a")
+    await stage.stored(step("a", 0, activities=named("0:0", leased=True)))
+    later = stage.backend.now() + 1000
+    retry = ActivityRetry(key("a", "0:0"), 2, later, b"failed")
+    assert await stage.backend.commit("w1", [Unit(retries=[retry])]) == [None]
+    await stage.create("b", start_at=later)
+    (queue,) = await stage.backend.stats()
+    assert (queue.pending_instances, queue.pending_activities) == (0, 1)
+    assert (queue.oldest_instance_at, queue.oldest_activity_at) == (None, None)
 
 
 async def stats_count_who_serves_a_queue(stage: Stage) -> None:
@@ -357,6 +379,7 @@ CASES: tuple[Case, ...] = (
     lists_are_paged_newest_first,
     lists_and_counts_can_be_filtered,
     stats_count_by_queue,
+    what_waits_for_its_time_is_not_old,
     stats_count_who_serves_a_queue,
     stats_count_those_whose_heartbeat_holds,
     only_finished_instances_are_removed,

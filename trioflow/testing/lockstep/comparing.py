@@ -16,6 +16,7 @@ from trioflow.backends.records import (
     EndedExecution,
     Heartbeat,
     InstanceRecord,
+    QueueStats,
     StoredMessage,
     TakenActivities,
     TakenInstance,
@@ -128,6 +129,14 @@ def _worker(one: WorkerInfo) -> WorkerInfo:
     return msgspec.structs.replace(one, heartbeat_at=_NOW, started_at=_when(one.started_at))
 
 
+def _queue(one: QueueStats) -> QueueStats:
+    return msgspec.structs.replace(
+        one,
+        oldest_instance_at=_when(one.oldest_instance_at),
+        oldest_activity_at=_when(one.oldest_activity_at),
+    )
+
+
 _SHAPES: dict[type, Callable[[Any], Any]] = {
     InstanceRecord: _record,
     EndedExecution: _ended,
@@ -135,6 +144,7 @@ _SHAPES: dict[type, Callable[[Any], Any]] = {
     Heartbeat: _heartbeat,
     CommitFailure: _failure,
     WorkerInfo: _worker,
+    QueueStats: _queue,
 }
 
 

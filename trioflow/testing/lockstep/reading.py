@@ -53,6 +53,7 @@ class Reader:
         lives = [known.get(id, "") for id in ids]
         for asked in (lives, [*lives[1:], *lives[:1]]):
             await call("not_running", ids, lives=asked, shape=lambda found, _: sorted(found))
+        await call("troubles", where.trouble_after)
         await call("tried_again", ids, shape=lambda found, _: sorted(map(repr, comparable(found))))
         for id in ids:
             await call("history", id)

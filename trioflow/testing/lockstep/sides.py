@@ -15,7 +15,7 @@ from trioflow.backends.records import InstanceRecord, RequestKey, TakenInstance
 from trioflow.errors import InstanceNotFound, LeaseLost
 from trioflow.testing.lockstep.comparing import comparable, difference, in_order, inbox
 from trioflow.testing.lockstep.facts import Clock
-from trioflow.testing.lockstep.plans import REQUESTS, TROUBLE_AFTER
+from trioflow.testing.lockstep.plans import REQUESTS
 
 __all__ = ["ALL", "MANY", "Each", "Place", "Shape", "Side", "Sides", "plain"]
 
@@ -212,5 +212,4 @@ async def _view(backend: Backend) -> dict[str, Any]:
         "activities": {id: await backend.activities(id) for id in ids},
         "stats": await backend.stats(),
         "workers": await backend.workers(),
-        "troubles": [await backend.troubles(after) for after in TROUBLE_AFTER],
     }

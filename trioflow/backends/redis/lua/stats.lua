@@ -1,6 +1,7 @@
 -- include: base
--- Return queue, running, suspended, pending instances, pending and running activities, and who
--- serves its instances and its activities, of each queue.
+-- Return queue, running, suspended, pending instances, pending and running activities, who serves its
+-- instances and its activities, and since when the oldest instance and activity wait or '', of each
+-- queue.
 
 local function number(what, queue)
   return tonumber(redis.call('HGET', P .. 'numbers', what .. ':' .. queue) or 0)
@@ -29,16 +30,29 @@ for at = 1, #beats, 2 do
   end
 end
 
+-- Return the earlier of a time and the lowest score of what waits in a sorted set, if it has come.
+local function earliest(at, place)
+  local first = redis.call('ZRANGEBYSCORE', place, '-inf', now, 'WITHSCORES', 'LIMIT', 0, 1)[2]
+  return first and math.min(at, tonumber(first)) or at
+end
+
+local function told(at)
+  return at == INF and '' or exact(at)
+end
+
 local reply = {}
 for _, queue in ipairs(redis.call('SMEMBERS', P .. 'queues')) do
   local priorities = redis.call('SMEMBERS', P .. 'lanes:' .. queue)
   priorities[#priorities + 1] = 0
   local waiting, ready = 0, 0
+  local ready_at, visible_at = INF, INF
   for _, priority in ipairs(priorities) do
     waiting = waiting + redis.call('ZCARD', P .. 'visible' .. lane(queue, priority))
+    visible_at = earliest(visible_at, P .. 'visible' .. lane(queue, priority))
     for _, suspect in ipairs({ false, true }) do
       local place = P .. place_of(queue, priority, suspect)
       ready = ready + redis.call('ZCOUNT', place, '-inf', now)
+      ready_at = earliest(ready_at, place)
     end
   end
   for _, key in ipairs(redis.call('ZRANGE', P .. 'keys:' .. queue, 0, -1)) do
@@ -47,6 +61,7 @@ for _, queue in ipairs(redis.call('SMEMBERS', P .. 'queues')) do
     levels[#levels + 1] = 0
     for _, priority in ipairs(levels) do
       waiting = waiting + redis.call('ZCARD', P .. 'visible' .. lane(name, priority))
+      visible_at = earliest(visible_at, P .. 'visible' .. lane(name, priority))
     end
   end
   local running, suspended = number('running', queue), number('suspended', queue)
@@ -56,6 +71,7 @@ for _, queue in ipairs(redis.call('SMEMBERS', P .. 'queues')) do
     local activity_workers = (served[2][queue] or 0) + unknown
     reply[#reply + 1] = {
       queue, running, suspended, ready, waiting, activities, workers, activity_workers,
+      told(ready_at), told(visible_at),
     }
   end
 end

@@ -261,12 +261,17 @@ def stats(store: SqlStore) -> list[QueueStats]:
         pending_activities = store.execute(queries.pending_stats).fetchall()
         held = store.execute(queries.held_stats).fetchall()
         workers = store.execute(queries.living_workers, now).fetchall()
-    for queue, status, worker, number, ready in instances:
+    oldest: defaultdict[str, dict[str, Any]] = defaultdict(dict)
+    for queue, status, worker, number, ready, since in instances:
         numbers[queue][status] += number
         if worker is None:
             numbers[queue]["pending_instances"] += int(ready)
-    for queue, number in pending_activities:
+            if ready:
+                oldest[queue]["oldest_instance_at"] = since
+    for queue, number, since in pending_activities:
         numbers[queue]["pending_activities"] = number
+        if since <= now:
+            oldest[queue]["oldest_activity_at"] = since
     for queue, number in held:
         numbers[queue]["running_activities"] = number
     for queues, activity_queues in workers:
@@ -274,7 +279,7 @@ def stats(store: SqlStore) -> list[QueueStats]:
             numbers[each]["workers"] += 1
         for each in _served(activity_queues, numbers):
             numbers[each]["activity_workers"] += 1
-    return [QueueStats(queue=queue, **numbers[queue]) for queue in sorted(numbers)]
+    return [QueueStats(queue=queue, **numbers[queue], **oldest[queue]) for queue in sorted(numbers)]
 
 
 def workers(store: SqlStore) -> list[WorkerInfo]:

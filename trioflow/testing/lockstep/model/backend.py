@@ -612,11 +612,17 @@ class Model:
             tasks = [one for one in activities if one.new.queue == queue]
             suspended = sum(row.status == "suspended" for row in own)
             held = sum(one.worker is not None for one in tasks)
+            ready = [row.ready_at for row in own if row.worker is None and row.ready(now)]
+            visible = [
+                one.visible_at for one in tasks if one.worker is None and one.visible_at <= now
+            ]
             numbers = QueueStats(
                 queue=queue,
                 running=len(own) - suspended,
                 suspended=suspended,
-                pending_instances=sum(row.worker is None and row.ready(now) for row in own),
+                pending_instances=len(ready),
+                oldest_instance_at=min((at for at in ready if at is not None), default=None),
+                oldest_activity_at=min(visible, default=None),
                 pending_activities=len(tasks) - held,
                 running_activities=held,
                 workers=sum(queue in row.queues for row in living),
