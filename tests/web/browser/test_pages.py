@@ -36,16 +36,17 @@ def axe():
 
 
 def test_every_page_is_shown_without_a_complaint(site, visit):
-    with visit(site) as page:
+    with visit(site, faults=["400"]) as page:
         for address in addresses(site):
             answer = page.goto(address)
-            assert answer.status in (200, 400), address
+            assert answer.status == (400 if address.endswith("odd") else 200), address
             assert page.locator("h1").count() == 1, address
             assert page.locator("main script, main style, [style], [onclick]").count() == 0, address
 
 
 def test_no_page_is_wider_than_a_phone(shop_on_sqlite, visit):
-    with visit(shop_on_sqlite, viewport={"width": 360, "height": 740}) as page:
+    phone = {"width": 360, "height": 740}
+    with visit(shop_on_sqlite, viewport=phone, faults=["400"]) as page:
         too_wide = {}
         for address in addresses(shop_on_sqlite):
             page.goto(address)
@@ -85,7 +86,7 @@ def test_the_policy_stops_what_is_not_ours(shop_on_sqlite, visit):
               const script = document.createElement("script");
               script.textContent = "window.got = 1";
               document.body.append(script);
-              document.body.insertAdjacentHTML("beforeend", "<img src=x onerror='window.got = 1'>");
+              document.body.insertAdjacentHTML("beforeend", "<img src='data:,' onerror='window.got = 1'>");
             }"""
         )
         page.wait_for_timeout(200)
@@ -100,10 +101,10 @@ def test_keys_reach_everything(shop_on_sqlite, visit):
         page.keyboard.press("Enter")
         assert page.url.endswith("#main")
         page.keyboard.press("/")
-        page.keyboard.type("order-00")
+        page.keyboard.type("order-0")
         assert page.evaluate("document.activeElement.name") == "id"
         page.keyboard.press("Enter")
-        page.wait_for_url("**id=order-00**")
+        page.wait_for_url("**/instances?id=order-0**")
         page.goto("/instances?id=several-0")
         link = page.locator("table a", has_text="several-0").first
         link.focus()
