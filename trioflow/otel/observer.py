@@ -27,10 +27,10 @@ from trioflow._observe import (
 )
 from trioflow.otel.spans import (
     NAME,
-    W3C,
     ChosenIds,
     Span,
     execution_span,
+    inject,
     inner_span,
     key_of,
     parent_in,
@@ -75,7 +75,7 @@ class OpenTelemetry:
 
     def inject(self, metadata: dict[str, str], /) -> None:
         """Add the span that a call is made in to the call's metadata."""
-        W3C.inject(metadata)
+        inject(metadata)
 
     def extract(self, metadata: Mapping[str, str], /) -> None:
         """Make the span of the workflow, or of the attempt, that begins here the current one."""
@@ -183,7 +183,6 @@ class OpenTelemetry:
 
     def _turn(self, stored: TurnStored) -> None:
         life, at = stored.life or stored.instance, stored.turn.now
-        parent = execution_span(life, stored.execution, stored.metadata)
         names: list[str] = []
         for event in stored.turn.events:
             match event:
@@ -203,6 +202,7 @@ class OpenTelemetry:
                     names.append("side effect")
                 case _:
                     pass
+        parent = execution_span(life, stored.execution, stored.metadata) if names else None
         for number, name in enumerate(names):
             key = key_of(life, stored.execution, f"turn {stored.number}", number)
             attributes: dict[str, AttributeValue] = {
