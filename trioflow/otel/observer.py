@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import copy
 import threading
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
 
 from opentelemetry import context as otel_context
 from opentelemetry import metrics, trace
@@ -38,10 +38,9 @@ from trioflow.otel.spans import (
 )
 from trioflow.otel.tracer import WorkflowScope, attempt_tracer, workflow_scope
 
-if TYPE_CHECKING:
-    from opentelemetry.metrics import Counter, Histogram
-
 __all__ = ["OpenTelemetry"]
+
+_Record: TypeAlias = Callable[[float, Mapping[str, AttributeValue]], None]
 
 
 class OpenTelemetry:
@@ -99,12 +98,8 @@ class OpenTelemetry:
     def observe(self, observation: Observation, /) -> None:
         """Write what is to be said of it."""
         for measure in measures_of(observation):
-            instrument, labels = self._instruments[measure.name]
-            attributes = dict(zip(labels, measure.labels, strict=True))
-            if isinstance(instrument, metrics.Histogram):
-                instrument.record(measure.value, attributes)
-            else:
-                instrument.add(measure.value, attributes)
+            record, labels = self._instruments[measure.name]
+            record(measure.value, dict(zip(labels, measure.labels, strict=True)))
         match observation:
             case TurnStored():
                 self._turn(observation)
@@ -261,18 +256,18 @@ def _add_failure(written: trace.Span, failure: Failure, at: float) -> None:
 
 def _instruments(
     provider: metrics.MeterProvider | None,
-) -> dict[str, tuple[Counter | Histogram, tuple[str, ...]]]:
+) -> dict[str, tuple[_Record, tuple[str, ...]]]:
     meter = metrics.get_meter(NAME, meter_provider=provider)
-    made: dict[str, tuple[Counter | Histogram, tuple[str, ...]]] = {}
+    made: dict[str, tuple[_Record, tuple[str, ...]]] = {}
     for name, each in INSTRUMENTS.items():
         full = f"trioflow.{name}"
         if each.kind == "histogram":
             histogram = meter.create_histogram(
                 full, each.unit, each.meaning, explicit_bucket_boundaries_advisory=each.buckets
             )
-            made[name] = histogram, each.labels
+            made[name] = histogram.record, each.labels
         else:
-            made[name] = meter.create_counter(full, each.unit, each.meaning), each.labels
+            made[name] = meter.create_counter(full, each.unit, each.meaning).add, each.labels
     return made
 
 
