@@ -247,7 +247,7 @@ def _read_log(directory: Path, seen: Seen) -> None:
     seen.done = len(keys)
     ended.sort()
     part = len(ended) // _PARTS
-    ends = ended[:: max(part, 1)]
+    ends = [*ended[:: max(part, 1)][:_PARTS], ended[-1]]
     seen.speeds = [part / (end - start) for start, end in pairwise(ends)]
     began.sort()
     oldest = 0

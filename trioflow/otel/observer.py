@@ -6,7 +6,7 @@ import copy
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from opentelemetry import context as otel_context
 from opentelemetry import metrics, trace
@@ -34,10 +34,10 @@ from trioflow._observe import (
 )
 from trioflow.otel.spans import (
     NAME,
-    W3C,
     ChosenIds,
     Span,
     execution_span,
+    inject,
     inner_span,
     key_of,
     parent_in,
@@ -50,9 +50,9 @@ if TYPE_CHECKING:
 
     from trioflow.backends.records import QueueStats
 
-    _Write = Callable[[float, Mapping[str, str]], None]
-
 __all__ = ["OpenTelemetry"]
+
+_Record: TypeAlias = Callable[[float, Mapping[str, AttributeValue]], None]
 
 
 class OpenTelemetry:
@@ -89,7 +89,7 @@ class OpenTelemetry:
 
     def inject(self, metadata: dict[str, str], /) -> None:
         """Add the span that a call is made in to the call's metadata."""
-        W3C.inject(metadata)
+        inject(metadata)
 
     def extract(self, metadata: Mapping[str, str], /) -> None:
         """Make the span of the workflow, or of the attempt, that begins here the current one."""
@@ -113,9 +113,8 @@ class OpenTelemetry:
     def observe(self, observation: Observation, /) -> None:
         """Write what is to be said of it."""
         for measure in measures_of(observation):
-            write, labels = self._instruments[measure.name]
-            attributes = dict(zip(labels, measure.labels, strict=True))
-            write(measure.value, attributes)
+            record, labels = self._instruments[measure.name]
+            record(measure.value, dict(zip(labels, measure.labels, strict=True)))
         match observation:
             case TurnStored():
                 self._turn(observation)
@@ -217,7 +216,6 @@ class OpenTelemetry:
 
     def _turn(self, stored: TurnStored) -> None:
         life, at = stored.life or stored.instance, stored.turn.now
-        parent = execution_span(life, stored.execution, stored.metadata)
         names: list[str] = []
         for event in stored.turn.events:
             match event:
@@ -237,6 +235,7 @@ class OpenTelemetry:
                     names.append("side effect")
                 case _:
                     pass
+        parent = execution_span(life, stored.execution, stored.metadata) if names else None
         for number, name in enumerate(names):
             key = key_of(life, stored.execution, f"turn {stored.number}", number)
             attributes: dict[str, AttributeValue] = {
@@ -295,13 +294,13 @@ def _add_failure(written: trace.Span, failure: Failure, at: float) -> None:
 
 def _instruments(
     provider: metrics.MeterProvider | None,
-) -> dict[str, tuple[_Write, tuple[str, ...]]]:
+) -> dict[str, tuple[_Record, tuple[str, ...]]]:
     """Return what takes the values of each metric, and the names of its labels."""
     meter = metrics.get_meter(NAME, meter_provider=provider)
-    made: dict[str, tuple[_Write, tuple[str, ...]]] = {}
+    made: dict[str, tuple[_Record, tuple[str, ...]]] = {}
     for name, each in INSTRUMENTS.items():
         full = f"trioflow.{name}"
-        write: _Write
+        write: _Record
         if each.kind == "histogram":
             write = meter.create_histogram(
                 full, each.unit, each.meaning, explicit_bucket_boundaries_advisory=each.buckets

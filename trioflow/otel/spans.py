@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 
 from opentelemetry import context as otel_context
 from opentelemetry import trace
@@ -19,10 +20,10 @@ from trioflow._codec.failures.failures import Failure
 
 __all__ = [
     "NAME",
-    "W3C",
     "ChosenIds",
     "Span",
     "execution_span",
+    "inject",
     "inner_span",
     "key_of",
     "parent_in",
@@ -30,7 +31,7 @@ __all__ = [
 ]
 
 NAME = "trioflow"
-W3C = TraceContextTextMapPropagator()
+_W3C = TraceContextTextMapPropagator()
 
 _SAMPLED = trace.TraceFlags(trace.TraceFlags.SAMPLED)
 
@@ -64,11 +65,29 @@ def _number(text: str, size: int) -> int:
     return int.from_bytes(digest, "big") or 1  # 0 would be no id
 
 
+def inject(metadata: dict[str, str]) -> None:
+    """Add the current span to metadata, as W3C's trace context says."""
+    span = trace.get_current_span().get_span_context()
+    if not span.is_valid:
+        return
+    metadata["traceparent"] = f"00-{span.trace_id:032x}-{span.span_id:016x}-{span.trace_flags:02x}"
+    if span.trace_state:
+        metadata["tracestate"] = span.trace_state.to_header()
+
+
 def parent_in(metadata: Mapping[str, str]) -> SpanContext | None:
     """Return the span that a call was made in, ``None`` if it was made in none."""
-    if "traceparent" not in metadata:
-        return None
-    context = W3C.extract(metadata, otel_context.Context())
+    traceparent = metadata.get("traceparent")
+    return None if traceparent is None else _parent(traceparent, metadata.get("tracestate"))
+
+
+# The same few are asked for again and again: for each turn, each activity and the end.
+@lru_cache(maxsize=4096)
+def _parent(traceparent: str, tracestate: str | None) -> SpanContext | None:
+    carrier = {"traceparent": traceparent}
+    if tracestate is not None:
+        carrier["tracestate"] = tracestate
+    context = _W3C.extract(carrier, otel_context.Context())
     found = trace.get_current_span(context).get_span_context()
     return found if found.is_valid else None
 
@@ -93,7 +112,16 @@ def inner_span(parent: SpanContext | None, key: str) -> SpanContext:
 
 def execution_span(life: str, execution: int, metadata: Mapping[str, str]) -> SpanContext:
     """Return the span of an execution; that of who started it is in the metadata, if there is."""
-    parent, key = parent_in(metadata), key_of(life, execution)
+    state = metadata.get("tracestate")
+    return _execution(life, execution, metadata.get("traceparent"), state)
+
+
+@lru_cache(maxsize=4096)
+def _execution(
+    life: str, execution: int, traceparent: str | None, tracestate: str | None
+) -> SpanContext:
+    parent = None if traceparent is None else _parent(traceparent, tracestate)
+    key = key_of(life, execution)
     return root_span(life, key) if parent is None else inner_span(parent, key)
 
 

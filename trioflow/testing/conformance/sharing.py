@@ -178,7 +178,9 @@ async def who_holds_and_who_waits_is_seen(stage: Stage) -> None:
         await stage.stored(asking(id, 0, "take", size=2))
     await stage.stored(asking("a", 1, "take", size=2, command="0:1"))
     assert await see("lock") == SharedState(["b", "a"], ["d", "c", "a"])
-    await stage.stored(step("b", 1, closing=DONE))  # which gives nothing back by itself
+    (told,) = [one for one in await stage.take("w1", 0) if one.id == "b"]
+    end = step("b", 1, consumed=[message.seq for message in told.inbox], closing=DONE)
+    await stage.stored(end)  # which gives nothing back by itself
     assert await stage.backend.terminate("c", TERMINATED) == "done"
     assert await see("lock") == SharedState(["a", "d"], ["a"])
     await stage.stored(asking("d", 1, "take", size=0, name="event", command="0:1"))
