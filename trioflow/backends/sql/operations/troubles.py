@@ -116,8 +116,9 @@ def candidates(store: SqlStore, kind: Trouble, after: float, most: int) -> list[
     for part in _parts(store, kind, after):
         query = _among(f"{_RUNNING} AND ({part.clause})")
         if part.by_activity:
-            query = f"""SELECT DISTINCT instances.id FROM activities AS t
-                JOIN instances ON {_OWN} WHERE {_RUNNING} AND {part.clause} LIMIT ?"""  # noqa: S608 - our words
+            # CROSS, so that SQLite reads the activities first: they have indexes for this.
+            query = f"""SELECT DISTINCT instances.id FROM activities AS t CROSS JOIN instances
+                WHERE {_OWN} AND {_RUNNING} AND {part.clause} LIMIT ?"""  # noqa: S608 - our words
         found |= dict.fromkeys(_ids(store, query, (*part.parameters, most)))
         if len(found) >= most:
             break
