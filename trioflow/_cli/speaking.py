@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import traceback
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, cast
 
 import click
 from click.core import ParameterSource
@@ -195,7 +195,8 @@ def _signal_in(modules: tuple[str, ...], name: str) -> Signal[Any] | None:
     import_modules(modules)
     for module in modules:
         values: list[object] = [*vars(sys.modules[module]).values()]
-        found.update({each.name: each for each in values if isinstance(each, Signal)})
+        signals = cast("list[Signal[Any]]", [each for each in values if isinstance(each, Signal)])
+        found.update({each.name: each for each in signals})
     source = click.get_current_context().get_parameter_source("modules")
     if name not in found and source is ParameterSource.COMMANDLINE:
         known = ", ".join(sorted(found)) or "none"
