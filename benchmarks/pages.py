@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from typing import Any, Literal, NamedTuple
+from functools import partial
+from typing import Any, Literal, NamedTuple, get_args
 
 import msgspec
 
@@ -25,7 +26,7 @@ from trioflow.backends.commits import (
     NewInstance,
     Unit,
 )
-from trioflow.backends.records import ActivityKey
+from trioflow.backends.records import ActivityKey, Trouble
 from trioflow.backends.sql.backend import SqlBackend
 from trioflow.backends.sql.dialect import Insert
 from trioflow.backends.sql.operations.attributes import write_attributes
@@ -51,6 +52,10 @@ class _Look(NamedTuple):
 
     what: str
     ask: Callable[[Client], Awaitable[Any]]
+
+
+async def _in_trouble(kind: Trouble, client: Client) -> object:
+    return await client.list(trouble=kind, limit=50)
 
 
 def _looks(now: float) -> list[_Look]:
@@ -81,9 +86,9 @@ def _looks(now: float) -> list[_Look]:
     looks += [
         _Look(
             f"page of trouble {kind}",
-            lambda client, kind=kind: client.list(trouble=kind, limit=50),
+            partial(_in_trouble, kind),
         )
-        for kind in ("retrying", "unserved", "overdue", "suspended", "held")
+        for kind in get_args(Trouble)
     ]
     return [
         *looks,
