@@ -208,8 +208,7 @@ def test_a_foreign_page_can_do_nothing(shop_on_sqlite, visit):
         )
         page.goto("http://evil.example/")
         assert page.evaluate("document.images[0].naturalWidth") == 0
-        frame = page.frames[1]
-        assert frame.locator("h1").count() == 0
+        assert page.frames[1].url.startswith("chrome-error:")
         read = page.evaluate(
             f"fetch('{site.address}/api/v1/stats').then(() => 'read', () => 'refused')"
         )
