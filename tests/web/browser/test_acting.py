@@ -157,7 +157,7 @@ def test_an_instance_is_started(site, visit):
     with visit(site, faults=["409"]) as page:
         page.goto("/instances")
         page.click("text=Start an instance")
-        page.click(".choice a:text-is('order')")
+        page.click(".choice strong:text-is('order')")
         page.fill("[name=argument-order]", '{"id": "w", "amount": "much"}')
         page.fill("[name=id]", "by/hand")
         page.click("#act button")

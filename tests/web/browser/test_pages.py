@@ -86,7 +86,8 @@ def test_the_policy_stops_what_is_not_ours(shop_on_sqlite, visit):
               const script = document.createElement("script");
               script.textContent = "window.got = 1";
               document.body.append(script);
-              document.body.insertAdjacentHTML("beforeend", "<img src='data:,' onerror='window.got = 1'>");
+              const image = "<img src='data:,' onerror='window.got = 1'>";
+              document.body.insertAdjacentHTML("beforeend", image);
             }"""
         )
         page.wait_for_timeout(200)
