@@ -332,11 +332,6 @@ async def client_calls(client: Client) -> None:
     assert_type(of_attribute, dict[str | int | float | bool | datetime, int])
     assert_type(await client.remove_executions(ended_before=1.0), int)
     assert_type((await handle.describe()).earlier, list[ExecutionDescription])
-    assert_type(await client.cancel(where=some, reason="over"), BulkReport)
-    assert_type(await client.reset(status="failed", reason="mended"), BulkReport)
-    assert_type(await client.signal(approved, True, id="a", status="running"), BulkReport)
-    await client.signal(approved, "1", status="running")  # type: ignore[misc]
-    await client.terminate(stage="paid")  # type: ignore[call-arg]
     await client.count(group_by="stage")  # type: ignore[call-overload]
     await client.list(where="a")  # type: ignore[arg-type]
     await client.count(where=attribute("a") > "b")  # type: ignore[operator]
@@ -360,6 +355,15 @@ async def client_calls(client: Client) -> None:
     await client.run(ship, order, 1)  # type: ignore[call-overload]
     await client.start(charge, order)  # type: ignore[call-overload]
     await handle.signal(approved, "yes")  # type: ignore[misc]
+
+
+async def calls_for_many(client: Client) -> None:
+    some = [attribute("a") >= 1]
+    assert_type(await client.cancel(where=some, reason="over"), BulkReport)
+    assert_type(await client.reset(status="failed", reason="mended"), BulkReport)
+    assert_type(await client.signal(approved, True, id="a", status="running"), BulkReport)
+    await client.signal(approved, "1", status="running")  # type: ignore[misc]
+    await client.terminate(stage="paid")  # type: ignore[call-arg]
 
 
 async def opening() -> None:

@@ -294,3 +294,11 @@ async def test_a_page_costs_the_store_few_calls(shopping, monkeypatch):
     await shopping.page("/instances?limit=50")
     assert len(calls) <= 3
     assert "count" not in calls
+
+
+async def test_pages_are_served_on_either_loop(host, browse):
+    async with open_client(MemoryBackend()) as client, browse(client) as browser:
+        await client.start(shop.workflows["nap"].options(id="one"), 5)
+        assert checked((await browser.get("/instances")).text).rows() == ["one"]
+        found = (await browser.get("/api/v1/instances/one")).json()
+        assert found["instance"]["status"] == "running"

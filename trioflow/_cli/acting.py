@@ -9,10 +9,9 @@ from typing import Any
 import click
 
 from trioflow import BulkReport, Client, Handle, InstanceError
-from trioflow._cli.many import OPEN, Act, by_filters, chosen_or_ids, do_to_all
+from trioflow._cli.many import OPEN, Act, by_filters, by_method, chosen_or_ids, do_to_all
 from trioflow._cli.output import shown
 from trioflow._cli.store import InstanceId, Store, StoreCommand, store_options
-from trioflow._client.arguments import Filters
 from trioflow.backends.records import ENDED
 
 __all__ = ["cancel", "fork", "pause", "remove", "reset", "resume", "retry_now", "terminate"]
@@ -80,7 +79,12 @@ def cancel(
     if chosen is None:
         _do_each(store, ids, lambda handle: handle.cancel(reason), done)
         return
-    act = Act("Cancel", done, OPEN, lambda client, those: client.cancel(reason=reason, **those))
+    act = Act(
+        verb="Cancel",
+        done=done,
+        statuses=OPEN,
+        call=by_method("cancel", reason=reason),
+    )
     do_to_all(store, act, chosen, yes=yes, dry_run=dry_run)
 
 
@@ -108,8 +112,10 @@ def terminate(
         _do_each(store, ids, lambda handle: handle.terminate(reason), "terminated")
         return
     act = Act(
-        *("Terminate", "terminated", OPEN),
-        lambda client, those: client.terminate(reason=reason, **those),
+        verb="Terminate",
+        done="terminated",
+        statuses=OPEN,
+        call=by_method("terminate", reason=reason),
     )
     do_to_all(store, act, chosen, yes=yes, dry_run=dry_run)
 
@@ -137,8 +143,10 @@ def pause(
         _do_each(store, ids, lambda handle: handle.pause(reason), "paused")
         return
     act = Act(
-        *("Pause", "paused", ("running",)),
-        lambda client, those: client.pause(reason=reason, **those),
+        verb="Pause",
+        done="paused",
+        statuses=("running",),
+        call=by_method("pause", reason=reason),
     )
     do_to_all(store, act, chosen, yes=yes, dry_run=dry_run)
 
@@ -156,7 +164,12 @@ def resume(*, store: Store, ids: tuple[str, ...], yes: bool, dry_run: bool, **op
     if chosen is None:
         _do_each(store, ids, lambda handle: handle.resume(), "resumed")
         return
-    act = Act("Resume", "resumed", ("suspended",), lambda client, those: client.resume(**those))
+    act = Act(
+        verb="Resume",
+        done="resumed",
+        statuses=("suspended",),
+        call=by_method("resume"),
+    )
     do_to_all(store, act, chosen, yes=yes, dry_run=dry_run)
 
 
@@ -184,8 +197,10 @@ def retry_now(
         _do_each(store, ids, lambda handle: handle.retry_now(activity), done)
         return
     act = Act(
-        *("Retry the activities of", done, OPEN),
-        lambda client, those: client.retry_now(activity=activity, **those),
+        verb="Retry the activities of",
+        done=done,
+        statuses=OPEN,
+        call=by_method("retry_now", activity=activity),
     )
     do_to_all(store, act, chosen, yes=yes, dry_run=dry_run)
 
@@ -239,11 +254,11 @@ def remove(*, store: Store, ids: tuple[str, ...], yes: bool, dry_run: bool, **op
         return
     if "trouble" in chosen:
         raise click.UsageError("--trouble: what has ended is in no trouble")
-    act = Act("Remove", "removed", ENDED, _remove_all)
+    act = Act(verb="Remove", done="removed", statuses=ENDED, call=_remove_all)
     do_to_all(store, act, chosen, yes=yes, dry_run=dry_run)
 
 
-async def _remove_all(client: Client, those: Filters) -> BulkReport:
+async def _remove_all(client: Client, those: dict[str, Any]) -> BulkReport:
     removed = 0
     rest: dict[str, Any] = {"finished_before": math.inf, **those}
     while number := await client.remove(**rest, limit=_REMOVED_AT_ONCE):

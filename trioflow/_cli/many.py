@@ -13,7 +13,7 @@ from trioflow._cli.store import InstanceId, Store
 from trioflow._client.arguments import Filters
 from trioflow.backends.records import ENDED, Status
 
-__all__ = ["OPEN", "Act", "by_filters", "chosen_or_ids", "do_to_all"]
+__all__ = ["OPEN", "Act", "by_filters", "by_method", "chosen_or_ids", "do_to_all"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -33,7 +33,20 @@ class Act(NamedTuple):
     verb: str
     done: str
     statuses: tuple[Status, ...]
-    call: Callable[[Client, Filters], Awaitable[BulkReport]]
+    call: Callable[[Client, dict[str, Any]], Awaitable[BulkReport]]
+
+
+def by_method(
+    name: str, *args: Any, **options: Any
+) -> Callable[[Client, dict[str, Any]], Awaitable[BulkReport]]:
+    """Return what calls a method of a client that reaches all that filters mean."""
+
+    async def call(client: Client, those: dict[str, Any]) -> BulkReport:
+        method: Any = getattr(client, name)
+        report: BulkReport = await method(*args, **options, **those)
+        return report
+
+    return call
 
 
 def by_filters(command: F) -> F:
@@ -78,7 +91,7 @@ def do_to_all(store: Store, act: Act, chosen: Filters, *, yes: bool, dry_run: bo
         return
     if not yes:
         click.confirm(f"{act.verb} {number} {_instances(number)}?", abort=True, err=True)
-    report = store.run(lambda client: act.call(client, narrowed))
+    report = store.run(lambda client: act.call(client, {**narrowed}))
     passed = f"; {report.passed} needed nothing" if report.passed else ""
     click.echo(f"{report.done} {_instances(report.done)}: {act.done}{passed}")
 

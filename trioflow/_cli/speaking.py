@@ -11,7 +11,7 @@ import click
 from trioflow import Client, Handle, TrioflowError, Update
 from trioflow._cli.definitions import find_workflow, import_modules
 from trioflow._cli.filters import chosen_of, filters
-from trioflow._cli.many import OPEN, Act, do_to_all
+from trioflow._cli.many import OPEN, Act, by_method, do_to_all
 from trioflow._cli.output import console, print_json, shown
 from trioflow._cli.store import InstanceId, Store, StoreCommand, as_json_option, store_options
 from trioflow._cli.values import Moment, arguments, json_or_text
@@ -146,8 +146,10 @@ def signal(
     sent = json_or_text(value[0]) if value else None
     if chosen:
         act = Act(
-            *("Send the signal to", "signal sent", OPEN),
-            lambda client, those: client.signal(name, sent, **those),
+            verb="Send the signal to",
+            done="signal sent",
+            statuses=OPEN,
+            call=by_method("signal", name, sent),
         )
         do_to_all(store, act, chosen, yes=yes, dry_run=dry_run)
         return

@@ -287,7 +287,7 @@ class BulkCalls(abc.ABC):
         refused: tuple[type[Exception], ...] = (),
         **options: Any,
     ) -> _Act:
-        passed = (InstanceNotFound, InstanceFinished, *refused)
+        passed: tuple[type[Exception], ...] = (InstanceNotFound, InstanceFinished, *refused)
 
         async def act(record: InstanceRecord) -> bool:
             handle: Handle[Any] = Handle(self._client, record.id, None, life=record.life)

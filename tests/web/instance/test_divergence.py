@@ -25,12 +25,12 @@ async def charge(order: str) -> str:
 
 @old.activity(name="pack")
 async def pack(order: str) -> None:
-    await trio.sleep(0)
+    pass
 
 
 @old.activity(name="send")
 async def send(order: str) -> None:
-    await trio.sleep(0)
+    pass
 
 
 @old.workflow(name="order")
@@ -49,7 +49,7 @@ async def new_charge(order: str) -> str:
 
 @new.activity(name="send")
 async def new_send(order: str) -> None:
-    await trio.sleep(0)
+    pass
 
 
 @new.workflow(name="order")
@@ -108,6 +108,17 @@ async def test_without_a_registry_the_history_stands_beside_what_the_worker_said
     assert found.rows[0].recorded_value == {"order": "tea"}
     assert (found.before, found.now) == (None, None)
     assert found.report is found.stored is view.instance.suspension
+
+
+@pytest.mark.host("asyncio")
+async def test_pages_on_asyncio_replay_too(diverged):
+    client, view = diverged
+    found = await reading.suspension_of(client, view, new)
+    assert found.now.line == line_of(changed, "new_send, receipt")
+    told = await reading.tasks_of(client, view, old, timeout=0.01)
+    assert told.by == "replay"
+    assert [task.waits_for for task in told.tasks] == ["signal 'approved'"]
+    assert told.tasks[0].since is not None
 
 
 async def test_with_a_registry_each_command_has_the_line_that_gives_it(diverged):

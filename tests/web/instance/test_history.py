@@ -1,4 +1,4 @@
-"""A history line by line: what is found, which turns are read for it, and what cannot be decoded."""
+"""A history line by line: what is found, which turns are read for it, what cannot be decoded."""
 
 # mypy: ignore-errors
 

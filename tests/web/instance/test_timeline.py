@@ -270,7 +270,7 @@ def test_an_offset_is_as_exact_as_its_step(seconds, step, text):
 
 
 def parsed(drawing):
-    return ET.fromstring(drawing.svg)  # noqa: S314 - our own
+    return ET.fromstring(drawing.svg)
 
 
 def test_a_picture_is_well_formed_and_its_texts_are_texts():

@@ -56,7 +56,7 @@ registry = Registry()
 @registry.workflow
 async def grow(depth: int, width: int) -> None:
     async with trio.open_nursery() as nursery:
-        for number in range(width if depth else 0):
+        for _ in range(width if depth else 0):
             nursery.start_soon(grow, depth - 1, width)
     if not depth:
         await trio.sleep(86_400)

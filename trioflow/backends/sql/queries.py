@@ -383,6 +383,7 @@ class Queries:
     living_workers = """SELECT queues, activity_queues FROM workers
         WHERE lease IS NULL OR heartbeat_at + lease >= ?"""
 
+    living_ids = "SELECT id FROM workers WHERE lease IS NULL OR heartbeat_at + lease >= ?"
     workers = """SELECT id, name, heartbeat_at, queues, activity_queues, lease, started_at, version
         FROM workers"""
     held_instances = """SELECT count(*) FROM (SELECT 1 AS one FROM instances

@@ -29,8 +29,6 @@ _FREE = "instances.worker IS NULL AND instances.ready_at <= ?"
 # The activities of an instance's present execution.
 _OWN = """t.instance = instances.id AND t.execution = instances.execution
     AND t.life = instances.life"""
-_LIVING = """(SELECT 1 FROM workers WHERE workers.id = {holder}.worker
-    AND (workers.lease IS NULL OR workers.heartbeat_at + workers.lease >= ?))"""
 _HAS_WORK = """(instances.unread > 0 OR instances.turns = 0 OR instances.wake_at <= ?
     OR instances.ready_at <= ?)"""
 
@@ -68,18 +66,16 @@ def _parts(store: SqlStore, kind: Trouble, after: float) -> list[_Part]:
             ),
         ]
     since = now - after
+    living = [row[0] for row in store.execute(store.queries.living_ids, now).fetchall()]
+    lost = f"NOT IN ({', '.join('?' * len(living))})" if living else "IS NOT NULL"
+    stuck = f"coalesce(instances.held_at, instances.created_at) <= ? AND {_HAS_WORK}"
     return [
         _Part(
-            f"""instances.worker IS NOT NULL AND (NOT EXISTS {_LIVING.format(holder="instances")}
-            OR coalesce(instances.held_at, instances.created_at) <= ? AND {_HAS_WORK})""",
-            (now, since, since, since),
+            f"instances.worker IS NOT NULL AND (instances.worker {lost} OR {stuck})",
+            (*living, since, since, since),
             by_activity=False,
         ),
-        _Part(
-            f"t.worker IS NOT NULL AND NOT EXISTS {_LIVING.format(holder='t')}",
-            (now,),
-            by_activity=True,
-        ),
+        _Part(f"t.worker IS NOT NULL AND t.worker {lost}", tuple(living), by_activity=True),
     ]
 
 

@@ -561,8 +561,11 @@ class Model:
     async def troubles(self, after: float) -> dict[Trouble, int]:
         await checkpoint()
         kinds: tuple[Trouble, ...] = get_args(Trouble)
-        wanted = {kind: InstanceFilter(trouble=kind, trouble_after=after) for kind in kinds}
-        return {kind: min(len(self._meant(where)), 1000) for kind, where in wanted.items()}
+        found: dict[Trouble, int] = {}
+        for kind in kinds:
+            where = InstanceFilter(trouble=kind, trouble_after=after)
+            found[kind] = min(len(self._meant(where)), 1000)
+        return found
 
     async def tried_again(self, instances: Sequence[str]) -> list[ActivityTask]:
         await checkpoint()
