@@ -159,7 +159,7 @@ def test_an_instance_is_started(site, visit):
         page.click("text=Start an instance")
         page.click(".choice strong:text-is('order')")
         page.fill("[name=argument-order]", '{"id": "w", "amount": "much"}')
-        page.fill("[name=id]", "by/hand")
+        page.fill("#act [name=id]", "by/hand")
         page.click("#act button")
         page.wait_for_selector("[role=alert]")
         page.fill("[name=argument-order]", '{"id": "w", "amount": 12}')
