@@ -157,9 +157,9 @@ def test_an_instance_is_started(site, visit):
     with visit(site, faults=["409"]) as page:
         page.goto("/instances")
         page.click("text=Start an instance")
-        page.click(".choice a:text-is('order')")
+        page.click(".choice strong:text-is('order')")
         page.fill("[name=argument-order]", '{"id": "w", "amount": "much"}')
-        page.fill("[name=id]", "by/hand")
+        page.fill("#act [name=id]", "by/hand")
         page.click("#act button")
         page.wait_for_selector("[role=alert]")
         page.fill("[name=argument-order]", '{"id": "w", "amount": 12}')
