@@ -164,11 +164,12 @@ def signal(
         )
     name, *value = words[least - 1 :]
     sent = json_or_text(value[0]) if value else None
-    which: Any = _signal_in(modules, name) or name
-    if isinstance(which, Signal):
+    found = _signal_in(modules, name)
+    which: Any = name if found is None else found
+    if found is not None:
         plain = JsonCodec()
         what = f"the value of signal {name!r}"
-        sent = decode_as(plain, plain.encode(sent), which.type, what)
+        sent = decode_as(plain, plain.encode(sent), found.type, what)
     if chosen:
         act = Act(
             verb="Send the signal to",
