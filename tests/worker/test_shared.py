@@ -24,7 +24,6 @@ from trioflow import (
     Signal,
     continue_as_new,
 )
-from trioflow._cli.tasks import with_holders, worker_tasks
 from trioflow.backends import SharedState
 
 account = SharedLock("account-7")
@@ -135,9 +134,9 @@ async def test_who_holds_a_lock_and_who_waits_is_seen(flow):
         await until(all_wait)
         assert await client.shared(SharedLock("account-7")) == SharedState(["one"], ["two"])
         assert await client.shared(opened) == SharedState([], ["watching"])
-        tasks = await with_holders(client, await worker_tasks(client, "two", 30))
+        tasks = await client.handle("two").tasks(timeout=30)
         assert [task.waits_for for task in tasks] == ["shared lock:account-7, held by one"]
-        tasks = await with_holders(client, await worker_tasks(client, "watching", 30))
+        tasks = await client.handle("watching").tasks(timeout=30)
         assert [task.waits_for for task in tasks] == ["shared event:opened"]
         for handle in (one, two):
             await handle.signal(go_on, "on")
