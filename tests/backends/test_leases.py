@@ -36,13 +36,14 @@ async def stored(kind, path, servers):
 
 def leased(store, worker):
     """Write leases of all kinds, for one row and for two; return how many were written."""
+    now = store.clock()
     query = store.dialect.query("SELECT seq FROM instances ORDER BY seq")
     seqs = [seq for (seq,) in store.execute(query).fetchall()]
     keys = [("a", 1, "0:0", ""), ("a", 1, "0:1", "")]
     written = []
     for count in (1, 2):
         for statement in (LEASE_INSTANCES, LEASE_SUSPECTS):
-            values = [value for seq in seqs[:count] for value in (seq, worker)]
+            values = [value for seq in seqs[:count] for value in (seq, worker, now)]
             written.append(store.dialect.write(store.connection, statement, values))
         values = [value for key in keys[:count] for value in (*key, worker)]
         written.append(store.dialect.write(store.connection, LEASE_ACTIVITIES, values))

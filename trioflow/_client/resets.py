@@ -50,7 +50,9 @@ async def resume_instance(
         await _resume_without(client, id, life, without)
         return "done"
     for _ in range(_TRIES):
-        record = await _record(client, id, life)
+        record = await client.backend.get(id)
+        if record is None or life not in (None, record.life):
+            break  # the store says whether it is missing or has ended
         report = _report(record)
         if report is None or not report.failed:
             break
