@@ -315,7 +315,7 @@ async def many_are_reset(client: Client) -> None:
     await client.reset(status="broken")  # type: ignore[arg-type]
 
 
-async def client_calls(client: Client) -> None:  # noqa: PLR0915 - one line for each call
+async def client_calls(client: Client) -> None:
     order = Order("1")
     handle = await client.start(checkout, order, express=True)
     assert_type(handle, Handle[Receipt])
