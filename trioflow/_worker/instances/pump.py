@@ -171,8 +171,7 @@ class Pump:
         self._unloaded: list[HeldInstance] = []
         self._dirty = anyio.Event()
         self._idle = anyio.Event()
-        # Whoever takes it calls the store then, which lets others run.
-        self.store_lock = anyio.Lock(fast_acquire=True)
+        self.store_lock = anyio.Lock()
 
     # --- what others ask ----------------------------------------------------------------
 
@@ -209,8 +208,7 @@ class Pump:
                 if self._can_load:
                     await self._load_some()
                 self._offer()
-                if self._can_step or self._can_load:
-                    await anyio.lowlevel.checkpoint()
+                await anyio.lowlevel.checkpoint()
             self._offer()
             if not self._can_step:
                 self._idle.set()
