@@ -66,8 +66,9 @@ local function is_stuck(id, worker, turns, wake_at, seen_at, since)
   end
   local ready_at = tonumber(redis.call('ZSCORE', P .. 'held:' .. worker, id) or '') or INF
   wake_at = tonumber(wake_at or '') or INF
+  -- What was unread when it was taken has no time; what came later makes it ready from then on.
   return tonumber(turns) == 0 or wake_at <= since or ready_at <= since
-    or redis.call('HLEN', P .. 'x:' .. id) > 0
+    or ready_at == INF and redis.call('HLEN', P .. 'x:' .. id) > 0
 end
 
 -- Return whether the row of a running instance is the trouble, whatever its activities are.
