@@ -217,6 +217,9 @@ def _merged(
     since = None if after is None else _seq_of(store, after)
     parts: list[str] = []
     parameters: list[Any] = []
+    query = store.queries.newest_of
+    if where.workflow is not None and not _is_narrow(where):
+        query = store.queries.newest_of_workflow
     for status in dict.fromkeys(statuses):
         one = msgspec.structs.replace(where, status=(status,))
         clauses, values = conditions(store, one)
@@ -224,12 +227,18 @@ def _merged(
             clauses.append("seq < ?")
             values.append(since)
         condition = f"WHERE {' AND '.join(clauses)} ORDER BY seq DESC LIMIT ?"
-        part = store.queries.newest_of.replace("{where}", store.dialect.query(condition))
+        part = query.replace("{where}", store.dialect.query(condition))
         parts.append(part)
         parameters += [*values, limit]
     query = store.queries.records_in_order.replace("{parts}", " UNION ALL ".join(parts))
     rows = store.execute(query, *parameters, limit).fetchall()
     return [instance_record(row) for row in rows]
+
+
+def _is_narrow(where: InstanceFilter) -> bool:
+    """Return whether there is more than a workflow for which an index may be of use."""
+    finished = where.finished_before is not None or where.finished_after is not None
+    return finished or bool(where.id_prefix) or where.queue is not None
 
 
 def count_by(
