@@ -20,6 +20,7 @@ from trioflow.backends.mysql import schema as mysql_schema
 from trioflow.backends.mysql.backend import MysqlBackend
 from trioflow.backends.mysql.values import filled, literal
 from trioflow.backends.sql.operations.commit import commit
+from trioflow.backends.sql.store import SqlStore
 from trioflow.errors import (
     ArgumentError,
     BackendError,
@@ -380,3 +381,27 @@ async def test_a_connection_factory(mysql):
 def test_the_server_of_the_tests_listens_on_no_port(mysql):
     assert urlsplit(mysql.url).port is None
     assert mysql.admin("SELECT @@skip_networking") == [(1,)]
+
+
+async def test_a_page_of_a_workflow_is_read_in_the_order_of_its_index(mysql, monkeypatch):
+    """Nothing is sorted but what each status gives; the optimizer would intersect two indexes."""
+    asked = []
+    execute = SqlStore.execute
+
+    def noted(store, sql, *parameters):
+        asked.append(filled(sql, parameters))
+        return execute(store, sql, *parameters)
+
+    async with opened(mysql.url) as backend:
+        await backend.create([new(f"i{number}") for number in range(3)])
+        name = (await backend.list(InstanceFilter(), limit=1))[0].workflow
+        with monkeypatch.context() as patch:
+            patch.setattr(SqlStore, "execute", noted)
+            assert len(await backend.list(InstanceFilter(workflow=name), limit=2)) == 2
+    (statement,) = asked
+    parts = [row for row in mysql.admin(f"EXPLAIN {statement}") if row[2] == "instances"]
+    by_status = [row for row in parts if row[1] == "DERIVED"]
+    assert len(by_status) == 6
+    for row in by_status:
+        assert row[4] == row[5] == "instances_workflow"  # no other one is possible
+        assert "filesort" not in row[-1]

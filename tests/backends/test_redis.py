@@ -363,6 +363,40 @@ async def test_nothing_is_left_of_what_was_removed(server, admin, prefix):
     assert left == {"schema", "seq", "queues"}
 
 
+async def test_troubles_do_not_read_all_that_is_well(server, admin, prefix):
+    """What a served queue has is not read; what is held is, some of it at a time."""
+    many = 2500
+    async with opened(server, prefix) as backend:
+        await backend.register_worker("w", "w", queues=["default"], activity_queues=["default"])
+        await backend.create([new(f"waits{number}") for number in range(many)])
+        admin.config_resetstat()
+        assert set((await backend.troubles(1000.0)).values()) == {0}
+        assert "cmdstat_hmget" not in admin.info("commandstats")
+
+        taken = 0
+        while taken < many:
+            found = await backend.take_instances("w", ("default",), many)
+            assert found.instances
+            taken += len(found.instances)
+        admin.config_resetstat()
+        assert set((await backend.troubles(1000.0)).values()) == {0}
+        stats = admin.info("commandstats")
+        assert stats["cmdstat_hmget"]["calls"] >= many
+        assert stats["cmdstat_zscan"]["calls"] >= 3
+        # Scripts: three for what is held, one for each other kind.
+        assert stats["cmdstat_evalsha"]["calls"] >= 7
+
+        await backend.create([new("ready", queue="nobody")])
+        assert await backend.troubles(0.0) == {
+            "retrying": 0,
+            "unserved": 1,
+            "overdue": 1,
+            "suspended": 0,
+            "held": 1000,
+        }
+        assert await backend.count(InstanceFilter(trouble="held", trouble_after=0.0)) == many
+
+
 async def test_finished_instances_can_expire(server, prefix):
     async with opened(server, prefix, keep_finished=0.01) as backend:
         await backend.register_worker("w", "w")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import sqlite3
 import subprocess
 import sys
 import threading
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import anyio
 import pytest
@@ -22,6 +24,7 @@ from trioflow.backends.commits import Closing, InstanceCommit, NewInstance, Unit
 from trioflow.backends.filters import InstanceFilter
 from trioflow.backends.records import Execution, Heartbeat
 from trioflow.backends.sql.operations import changes, reads
+from trioflow.backends.sql.store import SqlStore
 from trioflow.backends.sqlite import dialect as sqlite_dialect
 from trioflow.backends.sqlite import schema as sqlite_schema
 from trioflow.backends.sqlite.backend import SqliteBackend
@@ -507,3 +510,39 @@ async def test_reads_do_not_wait_for_who_writes(tmp_path, monkeypatch):
         assert await backend.get("b") is not None, "what this process has written is read by it"
     finally:
         await backend.aclose()
+
+
+# --- lists ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("before", ["running", "suspended"])
+@pytest.mark.parametrize(
+    "where",
+    [
+        InstanceFilter(status=("running", "suspended")),
+        InstanceFilter(workflow="flow"),
+    ],
+)
+async def test_a_list_by_statuses_is_of_one_moment(tmp_path, monkeypatch, before, where):
+    """Each is listed once, though one is paused or resumed behind each statement of the list."""
+    path = tmp_path / "flow.db"
+    backend = await opened(path)
+    await backend.create([new(id) for id in "abc"])
+    execute = SqlStore.execute
+    other = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    change = "UPDATE instances SET status = ? WHERE id = 'b'"
+
+    def and_change(store, sql, *parameters):
+        cursor = execute(store, sql, *parameters)
+        rows = cursor.fetchall()
+        other.execute(change, (next(statuses),))
+        return SimpleNamespace(fetchall=lambda: rows, fetchone=lambda: rows[0])
+
+    other.execute(change, (before,))
+    statuses = itertools.cycle(["suspended" if before == "running" else "running", before])
+    with monkeypatch.context() as patch:
+        patch.setattr(SqlStore, "execute", and_change)
+        listed = await backend.list(where, limit=10)
+    other.close()
+    await backend.aclose()
+    assert [record.id for record in listed] == ["c", "b", "a"]

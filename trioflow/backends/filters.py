@@ -48,9 +48,9 @@ class InstanceFilter(msgspec.Struct, frozen=True, kw_only=True):
             - ``"suspended"``: its status is that.
             - ``"held"``: a worker holds it, or an activity of it, that does not live by its own
               lease; or a worker holds it that has neither taken it nor committed anything of it
-              for ``trouble_after`` seconds or longer, though there is something to do: it has
-              unread messages, its execution has no turn, or it is ready, or to be woken, for as
-              long.
+              for ``trouble_after`` seconds or longer, though there is something to do: its
+              execution has no turn, or it has messages that were unread when it was taken, or it
+              is ready, or to be woken, for as long: by a message, say.
         trouble_after: Seconds.
     """
 

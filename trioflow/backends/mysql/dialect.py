@@ -116,6 +116,9 @@ class MysqlDialect:
         where = f"WHERE {listed} worker > ''"
         return f"SELECT worker FROM {table} {where} GROUP BY {grouped} worker"  # noqa: S608
 
+    def by_index(self, index: str) -> str:
+        return f"FORCE INDEX ({index})"
+
     def keys_after(self) -> str:
         return """SELECT limit_key FROM activities
             WHERE worker IS NULL AND queue = ? AND limit_key > ? AND queue = ?

@@ -494,8 +494,9 @@ class RedisBackend(RedisMoves):
 
     async def count(self, where: InstanceFilter, *, most: int | None = None) -> int:
         packed, before, number = wire.pack_filter(where), "+inf", 0
+        few = await self._few_in_trouble(where)
         while before and (most is None or number < most):
-            found = await self._select(packed, b"", -1, _LOOK_AT_MOST, before, "", "", 0)
+            found = await self._select(packed, b"", -1, _LOOK_AT_MOST, before, "", "", 0, few)
             before = _onwards(found[0])
             number += found[1]
         return number if most is None else min(number, most)
@@ -505,8 +506,9 @@ class RedisBackend(RedisMoves):
     ) -> list[Group]:
         packed, before = wire.pack_filter(where), "+inf"
         numbers: Counter[tuple[str, str]] = Counter()
+        few = await self._few_in_trouble(where)
         while before:
-            wanted = (packed, b"", -1, _LOOK_AT_MOST, before, "", by, int(attribute))
+            wanted = (packed, b"", -1, _LOOK_AT_MOST, before, "", by, int(attribute), few)
             found = await self._select(*wanted)
             before = _onwards(found[0])
             for name, value, number in found[1:]:
@@ -518,9 +520,31 @@ class RedisBackend(RedisMoves):
         return sorted(map(rows.queue_stats, found), key=_by_queue)
 
     async def troubles(self, after: float) -> dict[Trouble, int]:
-        wanted = wire.pack(_TROUBLES), repr(float(after)), _MOST_TROUBLES
-        numbers = await self._read("count_troubles", *wanted, decode=_same)
-        return dict(zip(_TROUBLES, numbers, strict=True))
+        suspended = InstanceFilter(status=("suspended",))
+        return {
+            kind: await self.count(suspended, most=_MOST_TROUBLES)
+            if kind == "suspended"
+            else len(await self._in_trouble(kind, after, _MOST_TROUBLES))
+            for kind in _TROUBLES
+        }
+
+    async def _in_trouble(self, kind: Trouble, after: float, most: int) -> Sequence[str]:
+        """Return the ids of instances in a trouble, ``most`` of them at most, in any order."""
+        ids: dict[str, None] = {}
+        onwards = b""
+        while True:
+            wanted = (kind, repr(float(after)), most, _LOOK_AT_MOST, onwards)
+            onwards, found = await self._read("find_troubles", *wanted, decode=_same)
+            ids.update(dict.fromkeys(rows.texts(found)))
+            if not onwards or len(ids) >= most:
+                return tuple(ids)[:most]
+
+    async def _few_in_trouble(self, where: InstanceFilter) -> bytes:
+        """Pack those that are in the trouble that a filter means; nothing if they are many."""
+        if where.trouble in {None, "suspended"}:
+            return b""
+        ids = await self._in_trouble(where.trouble, where.trouble_after, _MOST_TROUBLES + 1)
+        return wire.pack(ids) if len(ids) <= _MOST_TROUBLES else b""
 
     async def tried_again(self, instances: Sequence[str]) -> list[ActivityTask]:
         found = await self._read("tried_again", wire.pack(list(instances)), decode=_same)
@@ -598,9 +622,10 @@ class RedisBackend(RedisMoves):
         packed, before = wire.pack_filter(where), "+inf" if after is None else ""
         size = min(max(limit, 50), _LOOK_AT_MOST)
         listed: list[InstanceRecord] = []
+        few = await self._few_in_trouble(where)
         while len(listed) < limit:
             rest = limit - len(listed)
-            wanted = (packed, _RECORD_FIELDS, rest, size, before, after or "", "", 0)
+            wanted = (packed, _RECORD_FIELDS, rest, size, before, after or "", "", 0, few)
             found: Any = await self._select(*wanted)
             if found == b"gone":
                 missing = "the page cannot begin after it; list from the start"

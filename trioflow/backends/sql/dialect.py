@@ -151,6 +151,13 @@ class Dialect(Protocol):
         """
         ...
 
+    def by_index(self, index: str) -> str:
+        """Return what after a table's name makes its rows be read in the order of an index.
+
+        ``""`` where the planner finds that out by itself.
+        """
+        ...
+
     def keys_after(self) -> str:
         """Return a query of the keys of free activities of a queue, after one, in their order.
 

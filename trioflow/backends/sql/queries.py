@@ -349,8 +349,14 @@ class Queries:
         ORDER BY execution, number"""
     current_execution = "SELECT execution FROM instances WHERE id = ?"
     records = f"SELECT {', '.join(RECORD_COLUMNS)} FROM instances {{where}}"  # noqa: S608 - our names
-    records_in_order = f"""SELECT {", ".join(RECORD_COLUMNS)}, seq FROM instances
-        {{where}}"""  # noqa: S608 - our names
+    # Some selects of ``seq`` in the order of the list, as one statement: no instance is missed, or
+    # met twice, that goes from one of them to another meanwhile.
+    newest_of = "SELECT seq FROM (SELECT seq FROM instances {where}) AS part"
+    # MariaDB would intersect two indexes instead, and sort all that they have in common.
+    newest_of_workflow = "SELECT seq FROM (SELECT seq FROM instances {by_workflow} {where}) AS part"
+    records_in_order = f"""SELECT {", ".join(RECORD_COLUMNS)}
+        FROM ({{parts}} ORDER BY seq DESC LIMIT ?) AS newest CROSS JOIN instances
+        WHERE instances.seq = newest.seq ORDER BY newest.seq DESC"""  # noqa: S608 - our names
     seq_of = "SELECT seq FROM instances WHERE id = ?"
     count = "SELECT count(*) FROM instances {where}"
     count_some = "SELECT count(*) FROM (SELECT 1 AS one FROM instances {where}) AS few"
@@ -406,6 +412,7 @@ class Queries:
             "{has_ready_at}": dialect.has_ready_at,
             "{holders_of_instances}": dialect.holders("instances", "finished_at"),
             "{holders_of_activities}": dialect.holders("activities"),
+            "{by_workflow}": dialect.by_index("instances_workflow"),
         }
         for name, text in vars(type(self)).items():
             if isinstance(text, str) and not name.startswith("_"):

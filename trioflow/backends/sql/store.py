@@ -72,7 +72,11 @@ class SqlStore:
         return self.dialect.transaction(self.connection)
 
     def snapshot(self) -> AbstractContextManager[None]:
-        """Return a block that only reads, all of it one state of the store."""
+        """Return a block that only reads.
+
+        On SQLite all of it is one state of the store; on servers each statement sees what is
+        committed when it begins.
+        """
         return self.transaction()
 
     def write(self, statement: Write, values: list[Any]) -> int:

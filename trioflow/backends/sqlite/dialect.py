@@ -144,6 +144,9 @@ class SqliteDialect:
     def holders(self, table: str, null: str = "") -> str:
         return holders_one_by_one(table, null)
 
+    def by_index(self, index: str) -> str:
+        return ""
+
     def keys_after(self) -> str:
         return keys_one_by_one()
 

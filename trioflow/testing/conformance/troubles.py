@@ -180,6 +180,25 @@ async def what_a_worker_holds_and_does_not_work_on_is_held(stage: Stage) -> None
     assert await _ids(stage, "held", LEASE * 0.8) == ["wakes"]
 
 
+async def what_has_just_got_a_message_is_not_held_for_long(stage: Stage) -> None:
+    backend = stage.backend
+    await _serve(stage, "w1", "default")
+    await stage.hold("idle", "read", "unread")
+    for id in ("idle", "read", "unread"):
+        await stage.stored(step(id, 0, wake_at=backend.now() + 1000))
+    assert await backend.send("read", b"event") == "done"
+    assert await backend.send("unread", b"event") == "done"
+    (mail,) = next(one.inbox for one in await stage.take(limit=0) if one.id == "read")
+    await stage.stored(step("read", 1, consumed=[mail.seq], wake_at=backend.now() + 1000))
+    await stage.pass_time(LEASE)
+    assert await _ids(stage, "held", LEASE * 0.8) == ["unread"]
+    assert await backend.send("idle", b"event") == "done"
+    assert await backend.send("read", b"event") == "done"
+    assert await _ids(stage, "held", LEASE * 0.8) == ["unread"]
+    await stage.pass_time(LEASE)
+    assert await _ids(stage, "held", LEASE * 0.8) == ["unread", "read", "idle"]
+
+
 async def what_the_dead_hold_is_held(stage: Stage) -> None:
     await _serve(stage, "w1", "default", lease=LEASE)
     await _serve(stage, "w2", "default")
@@ -241,6 +260,7 @@ CASES: tuple[Case, ...] = (
     what_nobody_has_taken_is_overdue,
     what_is_suspended_is_in_trouble,
     what_a_worker_holds_and_does_not_work_on_is_held,
+    what_has_just_got_a_message_is_not_held_for_long,
     what_the_dead_hold_is_held,
     what_ended_lately_is_found,
     pages_of_a_workflow_and_of_statuses_are_in_the_order_of_all,

@@ -2,7 +2,7 @@
 -- List or count instances, newest first, a part of them at a time.
 -- ARGV: filter, fields or '' for a number, how many at most, look at how many, seq before which
 -- ('+inf' or '(seq'), or '' and the last id of the page before; then '' or what to group by, and 1 if
--- that is an attribute.
+-- that is an attribute; then '' or those ids, packed, among which is all that is in the trouble.
 -- Returns 'gone' if there is no such id, or seq before which to go on or '', then the number, the
 -- records, or name, value and number of each group.
 
@@ -74,10 +74,10 @@ local function see_range()
   return true
 end
 
--- What is in trouble is looked up likewise if it is not much.
+-- What is in trouble is looked up likewise if it is not much: see find_troubles.lua.
 local function see_trouble()
-  local ids = where.trouble and candidates(where, 1001)
-  if not ids or #ids > 1000 then
+  local ids = ARGV[9] ~= '' and cmsgpack.unpack(ARGV[9])
+  if not ids then
     return false
   end
   local last = before == '+inf' and INF or tonumber(string.sub(before, 2))

@@ -66,8 +66,9 @@ local function is_stuck(id, worker, turns, wake_at, seen_at, since)
   end
   local ready_at = tonumber(redis.call('ZSCORE', P .. 'held:' .. worker, id) or '') or INF
   wake_at = tonumber(wake_at or '') or INF
+  -- What was unread when it was taken has no time; what came later makes it ready from then on.
   return tonumber(turns) == 0 or wake_at <= since or ready_at <= since
-    or redis.call('HLEN', P .. 'x:' .. id) > 0
+    or ready_at == INF and redis.call('HLEN', P .. 'x:' .. id) > 0
 end
 
 -- Return whether the row of a running instance is the trouble, whatever its activities are.
@@ -116,9 +117,9 @@ function in_trouble(where, id)
   return found
 end
 
--- Visit the sorted sets of all that waits for a worker: instances if `kind` is 1, activities if 2.
--- Ends when `visit` returns true.
-local function each_place(kind, visit)
+-- Visit the sorted sets of all that waits for a worker: instances if `kind` is 1, activities if 2; of
+-- those queues alone that `wanted` returns true for. Ends when `visit` returns true.
+local function each_place(kind, wanted, visit)
   local function each_lane(name, ...)
     local priorities = redis.call('SMEMBERS', P .. 'lanes:' .. name)
     priorities[#priorities + 1] = 0
@@ -131,7 +132,9 @@ local function each_place(kind, visit)
     end
   end
   for _, queue in ipairs(redis.call('SMEMBERS', P .. 'queues')) do
-    if kind == 1 then
+    if not wanted(queue) then
+      -- nothing in it can be meant
+    elseif kind == 1 then
       if each_lane(queue, 'ready', 'suspect') then
         return
       end
@@ -148,8 +151,10 @@ local function each_place(kind, visit)
   end
 end
 
--- Return the ids of instances that are in a trouble, `most` of them at most, in any order.
-local function candidates(where, most)
+-- Return the ids of instances that are in a trouble, `most` of them at most, in any order; then where
+-- to go on, or ''. What waits is read as far as it is the trouble. Of what is held, which may all be
+-- well, about `size` are looked at, and the next call goes on from `from`.
+local function candidates(where, most, size, from)
   local found, ids = {}, {}
   local function add(id)
     if not found[id] then
@@ -180,38 +185,76 @@ local function candidates(where, most)
   local function through(key, last, visit)
     local at = 0
     while true do
-      local part = redis.call('ZRANGEBYSCORE', P .. key, '-inf', last, 'LIMIT', at, 1000)
-      for _, member in ipairs(part) do
-        if visit(member) then
+      local part = redis.call('ZRANGE', P .. key, at, at + 999, 'WITHSCORES')
+      for n = 1, #part, 2 do
+        if tonumber(part[n + 1]) > last then
+          return false
+        end
+        if visit(part[n]) then
           return true
         end
       end
-      if #part < 1000 then
+      if #part < 2000 then
         return false
       end
       at = at + 1000
     end
   end
-  if where.trouble == 'retrying' then
-    through('retried', '+inf', add_token)
-  elseif where.trouble == 'held' then
-    for _, worker in ipairs(redis.call('HKEYS', P .. 'names')) do
-      local full = through('held:' .. worker, '+inf', add_row)
-      for _, token in ipairs(lives(worker) and {} or redis.call('SMEMBERS', P .. 'running:' .. worker)) do
-        full = full or add_token(token)
-      end
-      if full then
-        break
+  -- Go through what workers hold, one worker after the other. A scan meets all that is there from its
+  -- beginning to its end.
+  local function through_held()
+    local names = redis.call('HKEYS', P .. 'names')
+    table.sort(names)
+    local after, what, cursor = '', 1, '0'
+    if from ~= '' then
+      after, what, cursor = unpack(cmsgpack.unpack(from))
+    end
+    local seen = 0
+    for _, worker in ipairs(names) do
+      if worker >= after then
+        if worker > after then
+          what, cursor = 1, '0'
+        end
+        while what <= 2 do
+          local scan, key, step, visit = 'ZSCAN', 'held:', 2, add_row
+          if what == 2 then
+            scan, key, step, visit = 'SSCAN', 'running:', 1, add_token
+          end
+          local part = { '0', {} }
+          if what == 1 or not lives(worker) then
+            part = redis.call(scan, P .. key .. worker, cursor, 'COUNT', 1000)
+          end
+          for n = 1, #part[2], step do
+            if visit(part[2][n]) then
+              return ''
+            end
+            seen = seen + 1
+          end
+          cursor = part[1]
+          if cursor == '0' then
+            what = what + 1
+          end
+          if seen >= size then
+            return cmsgpack.pack({ worker, what, cursor })
+          end
+        end
       end
     end
+    return ''
+  end
+  if where.trouble == 'retrying' then
+    through('retried', INF, add_token)
+  elseif where.trouble == 'held' then
+    return ids, through_held()
   else
     local last = where.trouble == 'overdue' and now - where.trouble_after or now
-    each_place(1, function(place)
-      return through(place, exact(last), add_row)
-    end)
-    each_place(2, function(place)
-      return #ids >= most or through(place, exact(last), add_token)
-    end)
+    for kind, visit in ipairs({ add_row, add_token }) do
+      each_place(kind, function(queue)
+        return #ids < most and (where.trouble == 'overdue' or not is_served(kind, queue))
+      end, function(place)
+        return through(place, last, visit)
+      end)
+    end
   end
-  return ids
+  return ids, ''
 end

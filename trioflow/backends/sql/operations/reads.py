@@ -215,18 +215,30 @@ def _merged(
 ) -> list[InstanceRecord]:
     """Return the newest of what each status has."""
     since = None if after is None else _seq_of(store, after)
-    rows: list[Sequence[Any]] = []
+    parts: list[str] = []
+    parameters: list[Any] = []
+    query = store.queries.newest_of
+    if where.workflow is not None and not _is_narrow(where):
+        query = store.queries.newest_of_workflow
     for status in dict.fromkeys(statuses):
         one = msgspec.structs.replace(where, status=(status,))
-        clauses, parameters = conditions(store, one)
+        clauses, values = conditions(store, one)
         if since is not None:
             clauses.append("seq < ?")
-            parameters.append(since)
-        newest = "ORDER BY seq DESC LIMIT ?"
-        query = store.queries.records_in_order
-        rows += select(store, query, clauses, [*parameters, limit], newest).fetchall()
-    rows.sort(key=lambda row: -row[-1])
-    return [instance_record(row[:-1]) for row in rows[:limit]]
+            values.append(since)
+        condition = f"WHERE {' AND '.join(clauses)} ORDER BY seq DESC LIMIT ?"
+        part = query.replace("{where}", store.dialect.query(condition))
+        parts.append(part)
+        parameters += [*values, limit]
+    query = store.queries.records_in_order.replace("{parts}", " UNION ALL ".join(parts))
+    rows = store.execute(query, *parameters, limit).fetchall()
+    return [instance_record(row) for row in rows]
+
+
+def _is_narrow(where: InstanceFilter) -> bool:
+    """Return whether there is more than a workflow for which an index may be of use."""
+    finished = where.finished_before is not None or where.finished_after is not None
+    return finished or bool(where.id_prefix) or where.queue is not None
 
 
 def count_by(

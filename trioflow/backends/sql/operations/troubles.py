@@ -29,8 +29,9 @@ _FREE = "instances.worker IS NULL AND instances.ready_at <= ?"
 # The activities of an instance's present execution.
 _OWN = """t.instance = instances.id AND t.execution = instances.execution
     AND t.life = instances.life"""
-_HAS_WORK = """(instances.unread > 0 OR instances.turns = 0 OR instances.wake_at <= ?
-    OR instances.ready_at <= ?)"""
+# What was unread when it was taken has no time; what came later makes it ready from then on.
+_HAS_WORK = """(instances.turns = 0 OR instances.wake_at <= ? OR instances.ready_at <= ?
+    OR instances.unread > 0 AND instances.ready_at IS NULL)"""
 
 
 class _Part(NamedTuple):

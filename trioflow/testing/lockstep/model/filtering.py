@@ -83,5 +83,6 @@ def _lost(state: State, worker: str | None, now: float) -> bool:
 def _stuck(row: Instance, since: float) -> bool:
     seen_at = row.created_at if row.held_at is None else row.held_at
     woken = row.wake_at is not None and row.wake_at <= since
-    has_work = bool(row.inbox) or row.turns == 0 or woken or row.ready(since)
+    taken = bool(row.inbox) and row.ready_at is None  # what came later makes it ready
+    has_work = taken or row.turns == 0 or woken or row.ready(since)
     return row.worker is not None and seen_at <= since and has_work
