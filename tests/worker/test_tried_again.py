@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 
 import anyio
+import msgspec
 import pytest
 import trio
 
@@ -20,6 +21,7 @@ from trioflow import (
     WrappedCodec,
     activity_info,
 )
+from trioflow._engine.suspension import raised_in
 
 go = Signal("go", int)
 
@@ -273,6 +275,51 @@ async def test_a_nursery_whose_others_take_turns_to_stop_is_tried_again_and_agai
             await handle.resume()
         assert await handle.result() == ["FLIGHT", "beach", "charged", "town"]
         assert sorted(bank.called()) == ["beach", *["charge"] * 7, "flight", "town"]
+
+
+async def test_one_that_an_older_version_has_suspended_is_found_out_by_its_first_resume(
+    backend, monkeypatch
+):
+    """Its report says neither what had failed nor since when."""
+
+    def older(*args):
+        return msgspec.structs.replace(raised_in(*args), failed=(), began=None)
+
+    monkeypatch.setattr("trioflow._engine.ending.raised_in", older)
+    bank = Bank()
+    trip = ways(bank, suspend_on=Declined)
+    async with serving(backend, bank.flows) as client:
+        handle = await client.start(trip, "with others")
+        assert (await handle.wait(status="suspended")).suspension.failed == ()
+        monkeypatch.undo()
+        bank.closed = False
+        await handle.resume()
+        assert (await handle.wait(status="suspended")).suspension.failed == ("0:1",)
+        await handle.resume()
+        assert "charged" in await handle.result()
+        assert len(bank.keys("charge")) == 1
+
+
+async def test_after_a_cleanup_that_waits_a_turn_is_named(backend):
+    bank = Bank()
+
+    @bank.flows.workflow(suspend_on=Declined)
+    async def trip() -> str:
+        await bank.book("flight")
+        try:
+            return await bank.charge()
+        finally:
+            await bank.book("taxi")
+
+    async with serving(backend, bank.flows) as client:
+        handle = await client.start(trip)
+        assert (await handle.wait(status="suspended")).suspension.failed == ()
+        bank.closed = False
+        await handle.resume()
+        assert (await handle.wait(status="suspended")).turns == 3
+        await handle.reset(1)
+        assert await handle.result() == "charged"
+        assert bank.called() == ["flight", "charge", "charge", "taxi", "charge", "taxi"]
 
 
 async def test_many_are_resumed(cached):
