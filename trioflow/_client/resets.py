@@ -355,6 +355,8 @@ def _to_be_mended(record: InstanceRecord, turns: list[Turn]) -> int:
         return first_turn_of_failure(turns)
     if record.status == "suspended":
         report = decode_report(record.outcome)
+        if report.kind == "raised" and report.began is not None:
+            return min(report.began, len(turns))
         return min(report.turn, len(turns)) if report.kind == "diverged" else len(turns)
     if record.status == "terminated":
         return len(turns)

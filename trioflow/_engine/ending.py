@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any, cast
 import msgspec
 from outcome import Error
 
-from trioflow._codec.failures.failures import Failure, holds
+from trioflow._codec.failures.failures import Failure
 from trioflow._codec.failures.groups import continuation
 from trioflow._codec.foreign import suppressed
 from trioflow._codec.values import Codec, encode_checked, is_plain
 from trioflow._engine.hints import add_hints
 from trioflow._engine.suspension import NeedsSuspension, raised_in
-from trioflow._model.events import ActivityFailed, Event, Message, SignalReceived
+from trioflow._model.events import Message, SignalReceived
 from trioflow._model.turns import Cancelled, Completed, Continued, Failed, Outcome, Turn
 from trioflow._model.workflows import Unread, Workflow
 from trioflow.errors import ArgumentError, ContinueAsNew, UnreadSignals
@@ -39,12 +39,11 @@ def over(deadline: float, workflow: str) -> TimeoutError:
     )
 
 
-def outcome_of(execution: Execution, events: Sequence[Event], recorded: Turn | None) -> Outcome:
+def outcome_of(execution: Execution, recorded: Turn | None) -> Outcome:
     """Return how an execution ends whose workflow function has ended.
 
     Args:
         execution: Which one; its tasks are gone.
-        events: What the turn has consumed in which it has ended.
         recorded: On replay, that turn.
 
     Raises:
@@ -55,7 +54,7 @@ def outcome_of(execution: Execution, events: Sequence[Event], recorded: Turn | N
     doomed, why = execution.doomed, execution.cancelled_why
     error = doomed or (end.error if isinstance(end, Error) else None)
     if error is not None and definition.suspend_on and not execution.replaying:
-        _suspend_if_wanted(execution, events, error)
+        _suspend_if_wanted(execution, error)
     if doomed is not None:
         return Failed(Failure.of(doomed, codec))
     outcome: Outcome
@@ -75,23 +74,16 @@ def outcome_of(execution: Execution, events: Sequence[Event], recorded: Turn | N
     return outcome
 
 
-def _suspend_if_wanted(execution: Execution, events: Sequence[Event], error: BaseException) -> None:
+def _suspend_if_wanted(execution: Execution, error: BaseException) -> None:
+    failing = execution.failing
     if _suspends(execution.definition, error):
         said = type(error).__name__
         if is_plain(execution.codec):
             said += f": {error}"
         name, me = execution.definition.name, execution.identity.id
-        failed = _failed_calls(error, events, execution.codec)
-        raise NeedsSuspension(raised_in(name, me, execution.turns, said, failed))
-
-
-def _failed_calls(error: BaseException, events: Sequence[Event], codec: Codec) -> tuple[str, ...]:
-    """Return the ids of the activities whose failure came in the turn and was raised."""
-    failures = [event for event in events if isinstance(event, ActivityFailed)]
-    if not failures:
-        return ()
-    raised = Failure.of(error)
-    return tuple(event.id for event in failures if holds(raised, event.failure.legible(codec)))
+        failed = failing.raised_by(error, execution.codec)
+        began = failing.began
+        raise NeedsSuspension(raised_in(name, me, execution.turns, said, failed, began))
 
 
 def _returned(definition: Workflow[..., Any], codec: Codec, value: object) -> Completed | Failed:

@@ -15,6 +15,7 @@ from trioflow._codec.failures.groups import continuation
 from trioflow._codec.values import Codec, is_plain, open_text
 from trioflow._engine import guard
 from trioflow._engine.ending import outcome_of
+from trioflow._engine.failing import Failing
 from trioflow._engine.forgotten import Calls
 from trioflow._engine.loop.eviction import unwind
 from trioflow._engine.loop.nested import NestedLoop
@@ -73,6 +74,7 @@ class Execution:
         rules: The number of the rules by which it runs (`trioflow._model.rules`).
         max_events: The size of the history at which it is suspended.
         calls: Calls that have not been awaited yet.
+        failing: Whose failure it may be about to raise, if that can suspend it.
         commands: The commands of this turn, and those that wait for an answer.
         messages: What others have sent to it.
         patches: The patches that the code has asked for, ``None`` for none.
@@ -109,6 +111,7 @@ class Execution:
         "definition",
         "doomed",
         "events",
+        "failing",
         "identity",
         "interceptors",
         "loop",
@@ -163,6 +166,7 @@ class Execution:
         self.interceptors = interceptors
         self.carries = False
         self.calls = Calls()
+        self.failing = Failing(wanted=bool(definition.suspend_on))
         self.doomed: Exception | None = None
         self._max_steps = max_steps
         self._trouble: SuspendReport | None = None
@@ -240,10 +244,12 @@ class Execution:
         if self._trouble is not None:
             raise NeedsSuspension(self._trouble)
         commands = self.commands.end_turn()
+        self.failing.consumes(self.turns, events)
         end: Outcome | None = None
         if never_started or self.loop.outcome is not None:
-            end = self._outcome(events, recorded, never_started=never_started)
+            end = self._outcome(recorded, never_started=never_started)
         number = self.turns
+        self.failing.gives(number, commands)
         self.turns += 1
         self.events += len(events) + len(commands)
         if recorded is not None:
@@ -578,16 +584,14 @@ class Execution:
             return False
         return msgspec.structs.replace(by, execution=parent.execution) == parent
 
-    def _outcome(
-        self, events: Sequence[ev.Event], recorded: Turn | None, *, never_started: bool
-    ) -> Outcome:
+    def _outcome(self, recorded: Turn | None, *, never_started: bool) -> Outcome:
         why = self.cancelled_why
         if never_started:
             assert why is not None
             return Cancelled(why.reason)
         if self.loop.alive:  # tasks of a nursery that was never closed
             self._unwind()  # its queries are answered further
-        return outcome_of(self, events, recorded)
+        return outcome_of(self, recorded)
 
 
 def _keep_for_ever(loop: NestedLoop) -> None:

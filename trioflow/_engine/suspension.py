@@ -85,13 +85,13 @@ def undecodable(  # noqa: PLR0917  # who, where, what
     )
 
 
-def raised_in(
-    workflow: str, instance: str, turn: int, said: str, failed: tuple[str, ...]
+def raised_in(  # noqa: PLR0917  # who, where, what
+    workflow: str, instance: str, turn: int, said: str, failed: tuple[str, ...], began: int
 ) -> SuspendReport:
     """Report an exception that the workflow says suspends it.
 
     ``said`` is its type, and its message where no codec hides what users store; ``failed`` are the
-    activities whose failure it is.
+    activities whose failure it is, and ``began`` is the turn in which it began to fail.
     """
     again = "the turn is made again"
     if failed:
@@ -106,6 +106,7 @@ def raised_in(
         ),
         turn=turn,
         failed=failed,
+        began=began if began != turn else None,
     )
 
 

@@ -175,6 +175,9 @@ class SuspendReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
             go on (``if patched("…"):``), or that of the patch whose call is missing.
         failed: Where the workflow raised an activity's failure: the ids of those calls. A resume
             lets them be tried again.
+        began: Where the workflow raised something that had happened in an earlier turn, and has
+            cancelled others since, as a nursery does: the number of that turn. A reset goes back to
+            before it.
     """
 
     kind: str
@@ -187,3 +190,4 @@ class SuspendReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     reason: str | None = None
     patch: str = ""
     failed: tuple[str, ...] = ()
+    began: int | None = None
