@@ -499,6 +499,24 @@ async def test_what_a_filter_shows_is_cancelled_together(clock, caplog, monkeypa
     assert said.endswith("}: 'over'")
 
 
+async def test_very_many_are_not_counted_to_the_end(clock, monkeypatch):
+    monkeypatch.setattr(bulk, "_MOST_COUNTED", 3)
+    async with page(clock, work=False) as browser:
+        await several(browser, 4)
+        read, asked = browser.client.backend.count, []
+
+        async def count(where, *, most=None):
+            if where.workflow != "trioflow.schedule":  # they are few, and not shown
+                asked.append(most)
+            return await read(where, most=most)
+
+        monkeypatch.setattr(browser.client.backend, "count", count)
+        answer = await browser.http.get("/do/cancel?id=x")
+        assert "Cancel 3 or more instances" in text_of(answer)
+        assert "Cancel 2 instances" in text_of(await browser.http.get("/do/cancel?where=n>=2"))
+        assert asked == [3, 3]
+
+
 async def test_many_are_done_in_steps(clock, monkeypatch):
     monkeypatch.setattr(bulk, "_STEP", 2)
     monkeypatch.setattr(bulk, "_PATIENCE", 0)

@@ -6,7 +6,7 @@ import secrets
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import anyio
 from starlette.exceptions import HTTPException
@@ -35,7 +35,7 @@ __all__ = ["BULK", "routes"]
 
 _STEP: Final = 100  # instances between two looks at the clock
 _PATIENCE: Final = 5.0  # seconds for which a page does one thing after the other
-_COUNTING: Final = 3.0  # seconds for which instances are counted
+_MOST_COUNTED: Final = 10_000
 _EXAMPLES: Final = 10
 _INSTANT: Final = 2e-6  # seconds that texts of times tell apart, rounded up
 
@@ -170,16 +170,18 @@ async def _look(site: Site, request: Request) -> Response:
 
 async def _sheet(site: Site, request: Request, meant: _Meant) -> Sheet:
     action, filters = meant.bulk.action, meant.filters
-    number = await _counted(site.client, filters)
+    count: Any = site.client.count
+    number: int = await count(**filters, at_most=_MOST_COUNTED)
+    many = f"{number:,} or more" if number >= _MOST_COUNTED else f"{number:,}"
     examples = await site.client.list(**filters, limit=_EXAMPLES)
-    how_many = "more instances than can be counted quickly" if number is None else _many(number)
+    how_many = "1 instance" if number == 1 else f"{many} instances"
     says = [f"For each of {how_many}: {action.does[0].lower()}{action.does[1:]}"]
     statuses = " or ".join(filters["status"])
     says.append(f"Only those that are {statuses}, and had been started when this page was made.")
     return Sheet(
         title=f"{action.label} {how_many}",
         says=says,
-        button=f"{action.label} {'them' if number is None else f'{number:,}'}",
+        button=f"{action.label} {many}",
         action=url(request, "act-all", action=action.name),
         back=url(request, "instances", meant.wanted.query()),
         fields=[each for each in action.fields if each.name != "turn"],
@@ -188,20 +190,10 @@ async def _sheet(site: Site, request: Request, meant: _Meant) -> Sheet:
             "request": f"web {secrets.token_hex(12)}",
             "sure": "yes",
         },
-        destroys=action.destroys or number is None or number > 1,
+        destroys=action.destroys or number > 1,
         examples=[one.id for one in examples],
-        more=number is None or number > len(examples),
+        more=number > len(examples),
     )
-
-
-async def _counted(client: Client, filters: dict[str, Any]) -> int | None:
-    """Return how many instances there are; ``None`` if counting them takes too long."""
-    count: Any = client.count
-    try:
-        with anyio.fail_after(_COUNTING):
-            return cast("int", await count(**filters))
-    except TimeoutError:
-        return None
 
 
 def _frozen(meant: _Meant) -> dict[str, str | Sequence[str]]:
