@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import logging
 import re
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 
 import anyio
 import httpx
@@ -19,6 +19,7 @@ from trioflow import (
     Query,
     Registry,
     RetryPolicy,
+    SharedLock,
     Signal,
     Update,
     activity,
@@ -556,6 +557,32 @@ async def test_each_action_reaches_many(clock):
         answer = await browser.act("/do/reset?id=o")
         assert "done to 1 instance" in text_of(answer)
         assert (await browser.client.handle("other").describe()).status == "running"
+
+
+async def test_what_refuses_to_be_done_is_told(clock, monkeypatch):
+    monkeypatch.setattr(bulk, "_STEP", 2)
+    monkeypatch.setattr(bulk, "_PATIENCE", 0)
+    monkeypatch.setattr(bulk, "_REFUSALS", 3)
+    registry = flows()
+
+    @registry.workflow
+    async def holds(holding: bool) -> None:
+        async with SharedLock("door") if holding else nullcontext():
+            raise ValueError("broken")
+
+    async with page(clock, registry) as browser:
+        for n in range(6):
+            handle = await browser.client.start(holds.options(id=f"h{n}"), n < 4)
+            await handle.wait(status="failed")
+        answer = await browser.act("/do/reset?id=h")
+        while "data-go-on" in answer.text:
+            answer = await browser.http.post("/do/reset", data=hidden(answer.text))
+        text = text_of(answer)
+        assert "done to 2 instances" in text
+        assert "needed nothing" not in text
+        assert "It cannot be done to 4 instances, of which 3 are shown:" in text
+        found = re.findall(r"(h\d): [^<]*shared lock:door", answer.text)
+        assert {*found} == {"h3", "h2", "h1"}
 
 
 async def test_a_signal_of_a_form_is_got_once(clock, monkeypatch):
