@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import logging
 import re
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 
 import anyio
 import httpx
@@ -19,6 +19,7 @@ from trioflow import (
     Query,
     Registry,
     RetryPolicy,
+    SharedLock,
     Signal,
     Update,
     activity,
@@ -499,6 +500,24 @@ async def test_what_a_filter_shows_is_cancelled_together(clock, caplog, monkeypa
     assert said.endswith("}: 'over'")
 
 
+async def test_very_many_are_not_counted_to_the_end(clock, monkeypatch):
+    monkeypatch.setattr(bulk, "_MOST_COUNTED", 3)
+    async with page(clock, work=False) as browser:
+        await several(browser, 4)
+        read, asked = browser.client.backend.count, []
+
+        async def count(where, *, most=None):
+            if where.workflow != "trioflow.schedule":  # they are few, and not shown
+                asked.append(most)
+            return await read(where, most=most)
+
+        monkeypatch.setattr(browser.client.backend, "count", count)
+        answer = await browser.http.get("/do/cancel?id=x")
+        assert "Cancel 3 or more instances" in text_of(answer)
+        assert "Cancel 2 instances" in text_of(await browser.http.get("/do/cancel?where=n>=2"))
+        assert asked == [3, 3]
+
+
 async def test_many_are_done_in_steps(clock, monkeypatch):
     monkeypatch.setattr(bulk, "_STEP", 2)
     monkeypatch.setattr(bulk, "_PATIENCE", 0)
@@ -538,6 +557,32 @@ async def test_each_action_reaches_many(clock):
         answer = await browser.act("/do/reset?id=o")
         assert "done to 1 instance" in text_of(answer)
         assert (await browser.client.handle("other").describe()).status == "running"
+
+
+async def test_what_refuses_to_be_done_is_told(clock, monkeypatch):
+    monkeypatch.setattr(bulk, "_STEP", 2)
+    monkeypatch.setattr(bulk, "_PATIENCE", 0)
+    monkeypatch.setattr(bulk, "_REFUSALS", 3)
+    registry = flows()
+
+    @registry.workflow
+    async def holds(holding: bool) -> None:
+        async with SharedLock("door") if holding else nullcontext():
+            raise ValueError("broken")
+
+    async with page(clock, registry) as browser:
+        for n in range(6):
+            handle = await browser.client.start(holds.options(id=f"h{n}"), n < 4)
+            await handle.wait(status="failed")
+        answer = await browser.act("/do/reset?id=h")
+        while "data-go-on" in answer.text:
+            answer = await browser.http.post("/do/reset", data=hidden(answer.text))
+        text = text_of(answer)
+        assert "done to 2 instances" in text
+        assert "needed nothing" not in text
+        assert "It cannot be done to 4 instances, of which 3 are shown:" in text
+        found = re.findall(r"(h\d): [^<]*shared lock:door", answer.text)
+        assert {*found} == {"h3", "h2", "h1"}
 
 
 async def test_a_signal_of_a_form_is_got_once(clock, monkeypatch):

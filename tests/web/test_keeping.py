@@ -47,6 +47,29 @@ async def test_an_error_is_not_kept(clock):
     assert await kept.get() == 7
 
 
+async def test_an_error_is_that_of_all_who_have_waited(clock):
+    read, failed = [], []
+
+    async def reading():
+        read.append(trio.current_time())
+        await anyio.sleep(1)
+        raise ValueError(f"no {len(read)}")
+
+    kept = Kept(reading)
+
+    async def ask():
+        with pytest.raises(ValueError, match="no") as caught:
+            await kept.get()
+        failed.append((str(caught.value), trio.current_time()))
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(5):
+            nursery.start_soon(ask)
+    assert failed == [("no 1", 1)] * 5
+    await ask()  # who asks later has it read again
+    assert failed[-1] == ("no 2", 2)
+
+
 async def test_who_leaves_does_not_take_it_from_others(clock):
     async def reading():
         await anyio.sleep(1)

@@ -16,15 +16,15 @@ _SHARED = ("shared lock:", "shared semaphore:")  # what a task waits for, see `T
 
 async def with_holders(backend: Backend, tasks: Sequence[TaskInfo]) -> list[TaskInfo]:
     """Say of tasks that wait for a lock or a semaphore which instances hold it."""
-    known: list[TaskInfo] = []
-    for task in tasks:
-        said = task
-        if task.waits_for.startswith(_SHARED):
-            state = await backend.shared_state(task.waits_for.removeprefix("shared "))
-            if state.holders:
-                holders = ", ".join(dict.fromkeys(state.holders))
-                said = msgspec.structs.replace(
-                    task, waits_for=f"{task.waits_for}, held by {holders}"
-                )
-        known.append(said)
-    return known
+    waited_for = dict.fromkeys(
+        task.waits_for for task in tasks if task.waits_for.startswith(_SHARED)
+    )
+    said: dict[str, str] = {}
+    for text in waited_for:
+        state = await backend.shared_state(text.removeprefix("shared "))
+        if state.holders:
+            said[text] = f"{text}, held by {', '.join(dict.fromkeys(state.holders))}"
+    return [
+        msgspec.structs.replace(task, waits_for=said.get(task.waits_for, task.waits_for))
+        for task in tasks
+    ]

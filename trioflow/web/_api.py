@@ -17,6 +17,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute
 
+from trioflow import Registry
 from trioflow.web import _reading
 from trioflow.web._filtering import TROUBLES, Wanted, number_in
 from trioflow.web._instance import reading
@@ -110,7 +111,8 @@ async def _timeline(site: Site, request: Request) -> Timeline:
 
 async def _tasks(site: Site, request: Request) -> reading.TasksView:
     """Where the tasks of an instance wait: asked of a worker, or replayed by the page's code."""
-    return await reading.tasks_of(site.client, await _instance(site, request), site.registry)
+    code = _code(site, request)
+    return await reading.tasks_of(site.client, await _instance(site, request), code)
 
 
 async def _family(site: Site, request: Request) -> Family:
@@ -122,7 +124,17 @@ async def _family(site: Site, request: Request) -> Family:
 
 async def _suspension(site: Site, request: Request) -> Divergence:
     """Why an instance is suspended, and where its code leaves its history."""
-    return await reading.suspension_of(site.client, await _instance(site, request), site.registry)
+    code = _code(site, request)
+    return await reading.suspension_of(site.client, await _instance(site, request), code)
+
+
+def _code(site: Site, request: Request) -> Registry | None:
+    """Return the workflows whose code may be run: for those who may act, and only if asked for."""
+    if request.query_params.get("replay") != "yes":
+        return None
+    if getattr(request.state, "user", None) is None:
+        raise HTTPException(403, "replay=yes runs code of workflows here: sign in to ask for it.")
+    return site.registry
 
 
 async def _workers(site: Site, _request: Request) -> _reading.Staff:
@@ -164,6 +176,9 @@ _FILTERS: Final = {
     "ended": "Ended after.",
 }
 _EXECUTION: Final = {"execution": "Which execution; by default the present one."}
+_REPLAY: Final = {
+    "replay": "`yes`: replay the history with the page's code; only for those who are signed in."
+}
 _LINES: Final = {
     "first": "How many to leave out.",
     "limit": f"How many to give at most, up to {_MOST}.",
@@ -192,9 +207,9 @@ _ENDPOINTS: Final = (
     _Endpoint(
         f"/instances{_ID}/timeline", "timeline", Timeline, _timeline, {**_EXECUTION, **_LINES}
     ),
-    _Endpoint(f"/instances{_ID}/tasks", "tasks", reading.TasksView, _tasks),
+    _Endpoint(f"/instances{_ID}/tasks", "tasks", reading.TasksView, _tasks, _REPLAY),
     _Endpoint(f"/instances{_ID}/family", "family", Family, _family, _PAGED),
-    _Endpoint(f"/instances{_ID}/suspension", "suspension", Divergence, _suspension),
+    _Endpoint(f"/instances{_ID}/suspension", "suspension", Divergence, _suspension, _REPLAY),
     _Endpoint("/workers", "workers", _reading.Staff, _workers),
     _Endpoint("/schedules", "schedules", _reading.SchedulePage, _schedules, _PAGED),
     _Endpoint(f"/schedules{_ID}", "schedule", _reading.Schedule, _schedule),

@@ -48,8 +48,9 @@ def app(
     Args:
         client: Through which the store is read and changed. It has to be open while requests are
             served, on the loop that serves them.
-        registry: The workflows whose code the pages may run, to replay a history; without it
-            nothing but a worker answers where code is needed.
+        registry: The workflows whose code the pages may run, to replay a history where somebody
+            who may act asks for it. It runs on the loop that serves the pages. Without it nothing
+            but a worker answers where code is needed.
         title: What the pages are called, for those who look at more than one store.
         access: Who may look and act; by default those on this machine may look, and nobody acts.
     """

@@ -19,7 +19,7 @@ class Kept(Generic[T]):
 
     Those who ask while it is read wait for that, and it is kept for nine times as long as it took:
     so reading it takes a tenth of the time at most, however many ask. What is read quickly is as
-    good as never kept.
+    good as never kept. If reading fails, all who have waited for it get the error.
 
     Args:
         read: What reads it.
@@ -30,14 +30,24 @@ class Kept(Generic[T]):
         self._lock = anyio.Lock()
         self._kept: list[T] = []
         self._until = 0.0
+        self._asked = 0  # how many have asked
+        self._failed: tuple[int, Exception] | None = None  # of the first so many who have asked
 
     async def get(self) -> T:
         """Return it, read lately; errors are those of reading, and are not kept."""
+        self._asked += 1
+        place = self._asked
         async with self._lock:
+            if self._failed is not None and place <= self._failed[0]:
+                raise self._failed[1]
             now = anyio.current_time()
             if self._kept and now < self._until:
                 return self._kept[0]
-            self._kept = []
-            self._kept = [await self._read()]
+            self._kept, self._failed = [], None
+            try:
+                self._kept = [await self._read()]
+            except Exception as exc:
+                self._failed = self._asked, exc
+                raise
             self._until = now + _SHARE * (anyio.current_time() - now)
             return self._kept[0]

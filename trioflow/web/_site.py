@@ -86,7 +86,8 @@ class Site:
 
     Attributes:
         client: Through which the store is read and changed.
-        registry: The workflows whose code the pages may run, to replay a history; or ``None``.
+        registry: The workflows whose code the pages may run, to replay a history for those who may
+            act and ask for it; or ``None``.
         title: What the pages are called, so that two stores are not mistaken for one another.
         access: Who may look and act.
         assets: The files of ``static/`` by name.
@@ -107,13 +108,13 @@ class Site:
         object.__setattr__(self, "overview", Kept(read))
 
 
-def get(site: Site, path: str, handler: Handler, name: str) -> Route:
-    """Return the route of a page that is looked at."""
+def get(site: Site, path: str, handler: Handler, name: str, *, form: bool = False) -> Route:
+    """Return the route of a page that is looked at, and with ``form`` can be posted to."""
 
     async def endpoint(request: Request) -> Response:
         return await handler(site, request)
 
-    return Route(path, endpoint, methods=["GET"], name=name)
+    return Route(path, endpoint, methods=["GET", "POST"] if form else ["GET"], name=name)
 
 
 def page(

@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+import re
+
 import msgspec
 import pytest
 
@@ -11,6 +13,7 @@ from tests.web.reading_html import Page
 from tests.web.seed import HOSTILE, cart, shop
 from trioflow import JsonCodec, Registry, WrappedCodec, continue_as_new, open_client, open_worker
 from trioflow.backends import MemoryBackend
+from trioflow.web import Access
 from trioflow.web._addresses import escaped
 from trioflow.web._instance.views import visible
 
@@ -64,12 +67,40 @@ async def test_the_overview_names_limits_that_an_activity_waits_for(shopping):
     assert "activity fetch_feed: at most 2 at once; at most 1 begin in 1m" in page.text
 
 
-async def test_a_divergence_shows_both_sides_and_the_source(shopping):
+REPLAYS = "The code of these pages replays the whole history"
+
+
+async def test_code_is_run_only_for_those_who_act_and_ask_for_it(shopping, browse, quick):
     page = checked(await shopping.page("/instances/billing-7/suspension"))
-    assert "The code of these pages replays the whole history" in page.text
-    assert "pack" in page.text
+    assert REPLAYS not in page.text
+    assert "Those who have signed in can have the history replayed here." in page.text
     overview = checked(await shopping.page("/instances/billing-7"))
     assert "Suspended: diverged." in overview.text
+    assert (await shopping.browser.post("/instances/billing-7/suspension")).status_code == 403
+    access = Access(password="p")
+    async with browse(shopping.client, registry=shop, access=access) as browser:
+        await browser.post("/sign-in", data={"name": "ann", "password": "p"})
+        for tab, told in (("suspension", REPLAYS), ("tasks", "no worker has answered: replayed")):
+            path = f"/instances/billing-7/{tab}"
+            answer = await browser.get(path)
+            assert told not in checked(answer.text).text
+            assert (await browser.post(path, data={"csrf": "?"})).status_code == 403
+            token = re.search(r'name="csrf" value="([^"]+)"', answer.text)[1]
+            page = checked((await browser.post(path, data={"csrf": token})).text)
+            assert told in page.text
+            assert "Replay the history here" not in page.text
+
+
+async def test_programs_have_code_run_only_if_they_say_who_they_are(shopping, browse, quick):
+    path = "/instances/billing-7/suspension"
+    assert (await shopping.api(path)).json()["replay"] == "not tried"
+    await shopping.api(f"{path}?replay=yes", 403)
+    access = Access(password="p")
+    async with browse(shopping.client, registry=shop, access=access) as browser:
+        answer = await browser.get(f"/api/v1{path}?replay=yes", auth=("ann", "p"))
+        assert answer.json()["replay"] == "replays"
+        answer = await browser.get(f"/api/v1{path}", auth=("ann", "p"))
+        assert answer.json()["replay"] == "not tried"
 
 
 async def test_the_history_is_filtered_and_paged(shopping, monkeypatch):

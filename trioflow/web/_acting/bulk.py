@@ -6,7 +6,7 @@ import secrets
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import anyio
 from starlette.exceptions import HTTPException
@@ -35,8 +35,10 @@ __all__ = ["BULK", "routes"]
 
 _STEP: Final = 100  # instances between two looks at the clock
 _PATIENCE: Final = 5.0  # seconds for which a page does one thing after the other
-_COUNTING: Final = 3.0  # seconds for which instances are counted
+_MOST_COUNTED: Final = 10_000
 _EXAMPLES: Final = 10
+_REFUSALS: Final = 10  # of which the texts are shown
+_LONGEST: Final = 300  # characters of such a text
 _INSTANT: Final = 2e-6  # seconds that texts of times tell apart, rounded up
 
 _MENDED: Final[tuple[Status, ...]] = ("failed", "suspended", "terminated")
@@ -170,16 +172,18 @@ async def _look(site: Site, request: Request) -> Response:
 
 async def _sheet(site: Site, request: Request, meant: _Meant) -> Sheet:
     action, filters = meant.bulk.action, meant.filters
-    number = await _counted(site.client, filters)
+    count: Any = site.client.count
+    number: int = await count(**filters, at_most=_MOST_COUNTED)
+    many = f"{number:,} or more" if number >= _MOST_COUNTED else f"{number:,}"
     examples = await site.client.list(**filters, limit=_EXAMPLES)
-    how_many = "more instances than can be counted quickly" if number is None else _many(number)
+    how_many = "1 instance" if number == 1 else f"{many} instances"
     says = [f"For each of {how_many}: {action.does[0].lower()}{action.does[1:]}"]
     statuses = " or ".join(filters["status"])
     says.append(f"Only those that are {statuses}, and had been started when this page was made.")
     return Sheet(
         title=f"{action.label} {how_many}",
         says=says,
-        button=f"{action.label} {'them' if number is None else f'{number:,}'}",
+        button=f"{action.label} {many}",
         action=url(request, "act-all", action=action.name),
         back=url(request, "instances", meant.wanted.query()),
         fields=[each for each in action.fields if each.name != "turn"],
@@ -188,20 +192,10 @@ async def _sheet(site: Site, request: Request, meant: _Meant) -> Sheet:
             "request": f"web {secrets.token_hex(12)}",
             "sure": "yes",
         },
-        destroys=action.destroys or number is None or number > 1,
+        destroys=action.destroys or number > 1,
         examples=[one.id for one in examples],
-        more=number is None or number > len(examples),
+        more=number > len(examples),
     )
-
-
-async def _counted(client: Client, filters: dict[str, Any]) -> int | None:
-    """Return how many instances there are; ``None`` if counting them takes too long."""
-    count: Any = client.count
-    try:
-        with anyio.fail_after(_COUNTING):
-            return cast("int", await count(**filters))
-    except TimeoutError:
-        return None
 
 
 def _frozen(meant: _Meant) -> dict[str, str | Sequence[str]]:
@@ -225,18 +219,16 @@ async def _do(site: Site, request: Request) -> Response:
     if not given.sure:
         return show(site, request, await _sheet(site, request, meant), given=given)
     action = meant.bulk.action
-    try:
-        done, passed = given.number("done") or 0, given.number("passed") or 0
-    except ValueError as error:
-        raise HTTPException(400, str(error)) from None
-    before = done, passed
+    told = _told_before(given)
+    before = told.reached
     after = given.raw("after") or None
     try:
         until = anyio.current_time() + _PATIENCE
         while True:
             those = {**meant.filters, "limit": _STEP, "after": after}
             report = await meant.bulk.act(site.client, given, those)
-            done, passed, after = done + report.done, passed + report.passed, report.after
+            told.add(report)
+            after = report.after
             if after is None or anyio.current_time() >= until:
                 break
     except (TrioflowError, ValueError, TypeError) as error:
@@ -244,25 +236,66 @@ async def _do(site: Site, request: Request) -> Response:
         sheet = await _sheet(site, request, meant)
         return show(site, request, sheet, given=given, said=text, status=status)
     finally:
-        if (done, passed) != before:
+        if told.reached != before:
             given.log(
                 action.name,
-                f"{_many(done - before[0])} of {meant.wanted.query()}",
+                f"{_many(told.done - before[0])} of {meant.wanted.query()}",
             )
-    report = BulkReport(done, passed, after)
-    return show(site, request, _answer(request, meant, given, report))
+    return show(site, request, _answer(request, meant, given, told, after))
 
 
-def _answer(request: Request, meant: _Meant, given: Given, report: BulkReport) -> Answer:
+@dataclass(slots=True)
+class _Told:
+    """What came of the steps until now.
+
+    Attributes:
+        done: To how many instances it was done.
+        passed: How many needed nothing.
+        refused: To how many it cannot be done.
+        why: Of some of these their ids and why.
+    """
+
+    done: int
+    passed: int
+    refused: int
+    why: list[str]
+
+    @property
+    def reached(self) -> tuple[int, int, int]:
+        return self.done, self.passed, self.refused
+
+    def add(self, report: BulkReport) -> None:
+        self.done += report.done
+        self.passed += report.passed
+        self.refused += len(report.refused)
+        for id, why in report.refused.items():
+            if len(self.why) < _REFUSALS:
+                text = f"{id}: {why}"
+                self.why.append(text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…")
+
+
+def _told_before(given: Given) -> _Told:
+    """Return what the form says of the steps before."""
+    try:
+        done, passed, refused = (given.number(name) or 0 for name in ("done", "passed", "refused"))
+    except ValueError as error:
+        raise HTTPException(400, str(error)) from None
+    return _Told(done, passed, refused, given.all("why")[:_REFUSALS])
+
+
+def _answer(
+    request: Request, meant: _Meant, given: Given, told: _Told, after: str | None
+) -> Answer:
     action = meant.bulk.action
-    says = [f"{action.label}: done to {_many(report.done)}."]
-    if report.passed:
-        says.append(
-            f"{_many(report.passed)} needed nothing, or refused it: they had ended in between, say."
-        )
+    says = [f"{action.label}: done to {_many(told.done)}."]
+    if told.passed:
+        says.append(f"{_many(told.passed)} needed nothing: they had ended in between, say.")
+    if told.refused:
+        others = f", of which {len(told.why)} are shown" if told.refused > len(told.why) else ""
+        says += [f"It cannot be done to {_many(told.refused)}{others}:", *told.why]
     back = url(request, "instances", meant.wanted.query())
     more = None
-    if report.after is not None:
+    if after is not None:
         kept = {each.name: given.raw(each.name) for each in action.fields}
         more = Sheet(
             title="",
@@ -274,9 +307,11 @@ def _answer(request: Request, meant: _Meant, given: Given, report: BulkReport) -
                 **_frozen(meant),
                 **kept,
                 "request": given.text("request"),
-                "after": report.after,
-                "done": str(report.done),
-                "passed": str(report.passed),
+                "after": after,
+                "done": str(told.done),
+                "passed": str(told.passed),
+                "refused": str(told.refused),
+                "why": told.why,
                 "sure": "yes",
             },
         )

@@ -25,10 +25,10 @@ def routes(site: Site) -> list[BaseRoute]:
     return [
         get(site, _ID, views.overview, "instance"),
         get(site, f"{_ID}/timeline", views.timeline, "instance_timeline"),
-        get(site, f"{_ID}/tasks", views.tasks, "instance_tasks"),
+        get(site, f"{_ID}/tasks", views.tasks, "instance_tasks", form=True),
         get(site, f"{_ID}/history", views.history, "instance_history"),
         get(site, f"{_ID}/family", views.family, "instance_family"),
         get(site, f"{_ID}/executions", views.executions, "instance_executions"),
-        get(site, f"{_ID}/suspension", views.suspension, "instance_suspension"),
+        get(site, f"{_ID}/suspension", views.suspension, "instance_suspension", form=True),
         get(site, f"{_ID}/values/{{which}}", views.value, "instance_value"),
     ]

@@ -45,7 +45,7 @@ KINDS: dict[str, tuple[str, ...]] = {
         "promise resolved",
         "promise rejected",
     ),
-    "timers": ("woken",),
+    "timers": ("name timer", "woken"),
     "side effects": ("record side effect", "record patch", "emit value"),
     "other instances": (
         "start detached",

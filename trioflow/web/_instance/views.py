@@ -8,7 +8,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
-from trioflow import InstanceNotFound
+from trioflow import InstanceNotFound, Registry
 from trioflow._model.limits import Limit
 from trioflow.web._instance import reading
 from trioflow.web._instance.drawing import draw
@@ -89,8 +89,8 @@ async def timeline(site: Site, request: Request) -> Response:
 async def tasks(site: Site, request: Request) -> Response:
     """Show where each task waits."""
     view = await _view(site, request)
-    found = await reading.tasks_of(site.client, view, site.registry, timeout=_ASKING)
-    return _show(site, request, "tasks", view, found=found)
+    found = await reading.tasks_of(site.client, view, _code(site, request), timeout=_ASKING)
+    return _show(site, request, "tasks", view, found=found, has_code=_has_code(site, view))
 
 
 async def history(site: Site, request: Request) -> Response:
@@ -140,8 +140,22 @@ async def executions(site: Site, request: Request) -> Response:
 async def suspension(site: Site, request: Request) -> Response:
     """Show why an instance is suspended, and where the code leaves its history."""
     view = await _view(site, request)
-    found = await reading.suspension_of(site.client, view, site.registry)
-    return _show(site, request, "suspension", view, found=found)
+    found = await reading.suspension_of(site.client, view, _code(site, request))
+    return _show(site, request, "suspension", view, found=found, has_code=_has_code(site, view))
+
+
+def _code(site: Site, request: Request) -> Registry | None:
+    """Return the workflows whose code may be run to answer a request.
+
+    A replay runs on the loop that serves the pages, and code that blocks would stop them all: so
+    only a form has it run, which the guard takes from those who may act.
+    """
+    return site.registry if request.method == "POST" else None
+
+
+def _has_code(site: Site, view: InstanceView) -> bool:
+    """Return whether the history of an instance could be replayed here."""
+    return reading.workflow_of(site.registry, view.instance.workflow) is not None
 
 
 async def value(site: Site, request: Request) -> Response:
