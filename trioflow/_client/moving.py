@@ -165,6 +165,7 @@ class StoreMove:
             StoreFenced: One of the stores is in another move.
             BackendError: The destination is not empty, or does not take something. What was moved
                 until then stays; a call with the same stores goes on, and `abort` gives it up.
+                Or workers of an older trioflow run at a Redis store, which cannot be kept out.
             BackendUnavailable: A store cannot be reached. A call with the same stores goes on.
             CorruptStore: Something in the source cannot be read.
         """
