@@ -22,13 +22,21 @@ from tests.backends.old_rows import OLD_BYTES, OLD_ROWS, old_rows_go_on
 from trioflow._model.limits import NO_LIMITS
 from trioflow.backends.commits import Closing, InstanceCommit, NewInstance, Unit
 from trioflow.backends.filters import InstanceFilter
+from trioflow.backends.moves import Fence
 from trioflow.backends.records import Execution, Heartbeat
-from trioflow.backends.sql.operations import changes, reads
+from trioflow.backends.sql.operations import changes, moves, reads
 from trioflow.backends.sql.store import SqlStore
 from trioflow.backends.sqlite import dialect as sqlite_dialect
 from trioflow.backends.sqlite import schema as sqlite_schema
 from trioflow.backends.sqlite.backend import SqliteBackend
-from trioflow.errors import BackendUnavailable, CorruptStore, LeaseLost, SchemaError
+from trioflow.errors import (
+    BackendUnavailable,
+    CorruptStore,
+    LeaseLost,
+    SchemaError,
+    StoreFenced,
+)
+from trioflow.testing.conformance.stage import step
 
 SCHEMA = Path(__file__).with_name("sqlite_schema.sql")
 
@@ -310,6 +318,28 @@ async def test_a_lost_transaction_fails_what_was_in_it_and_nothing_else(tmp_path
     assert outcomes[2].unwrap() == [True]
     assert await backend.get("before") is None
     assert await backend.get("after") is not None
+    await backend.aclose()
+
+
+async def test_a_worker_is_kept_out_when_a_move_broke_off_before_it_ended_the_workers(
+    tmp_path, monkeypatch
+):
+    backend, mover = await opened(tmp_path / "flow.db"), await opened(tmp_path / "flow.db")
+    await backend.register_worker("w1", "w")
+    await backend.create([new("a")])
+    assert (await backend.take_instances("w1", ("default",), 1)).instances
+
+    def die(store):
+        raise BackendUnavailable("the disk is gone")
+
+    monkeypatch.setattr(moves, "end_workers", die)
+    with pytest.raises(BackendUnavailable):
+        await mover.fence(Fence(move="m", role="source", other="elsewhere", at=0.0))
+    with pytest.raises(StoreFenced, match="moved to elsewhere"):
+        await backend.commit("w1", [Unit(instances=[step("a", 0)])])
+    with pytest.raises(StoreFenced, match="moved to elsewhere"):
+        await backend.create([new("b")])
+    await mover.aclose()
     await backend.aclose()
 
 

@@ -22,7 +22,9 @@ from trioflow import (
 from trioflow._client import moving
 from trioflow.backends.filters import InstanceFilter
 from trioflow.backends.memory import MemoryBackend
+from trioflow.backends.moves import Refusal
 from trioflow.backends.sqlite.backend import SqliteBackend
+from trioflow.backends.sqlite.fencing import SqliteFences
 from trioflow.testing.conformance.stage import TERMINATED, new
 
 ALL = InstanceFilter()
@@ -149,6 +151,68 @@ async def test_giving_up_that_breaks_off_at_any_call_can_be_made_again(complete,
     assert 6 < number < 99
 
 
+@pytest.mark.parametrize("number", [1, 2], ids=["source", "destination"])
+async def test_opening_that_breaks_off_is_done_by_the_next_abort(number, monkeypatch, tmp_path):
+    ends = [f"sqlite:///{tmp_path}/{name}.db" for name in "ab"]
+    async with open_client(ends[0], registry=flows) as client:
+        await client.start(waits.options(id="w"))
+    await StoreMove(*ends).run()
+    with monkeypatch.context() as patch:
+        break_off(patch, number)
+        with pytest.raises(BackendUnavailable):
+            await StoreMove(*ends).abort()
+    await StoreMove(*ends).abort()
+    await are_as_new(ends[:1], "w")
+    await are_as_new(ends[1:])
+
+
+@pytest.mark.parametrize("again", ["run", "abort"])
+@pytest.mark.parametrize("number", [1, 2], ids=["destination", "source"])
+async def test_a_refused_move_that_breaks_off_closes_nothing(number, again, monkeypatch, tmp_path):
+    ends = [f"sqlite:///{tmp_path}/{name}.db" for name in "ab"]
+    for end in ends:
+        async with open_client(end, registry=flows) as client:
+            await client.start(waits.options(id="w"))
+    with monkeypatch.context() as patch:
+        patch.setattr(StoreMove, "_obstacles", nothing_in_the_way)
+        break_off(patch, number)
+        with pytest.raises(BackendUnavailable):
+            await StoreMove(*ends).run()
+    if again == "run":
+        with pytest.raises(BackendError, match="holds instances already"):
+            await StoreMove(*ends).run()
+    if again == "abort" or number == len(ends):  # a look at the destination changes nothing
+        await StoreMove(*ends).abort()
+    await are_as_new(ends, "w")
+
+
+def break_off(patch, number):
+    """Let the removal of a fence fail when it is tried for the n-th time."""
+    take_down, calls = SqliteFences.take_down, []
+
+    def fail(self, connection):
+        calls.append(connection)
+        if len(calls) == number:
+            raise BackendUnavailable("the server is gone")
+        take_down(self, connection)
+
+    patch.setattr(SqliteFences, "take_down", fail)
+
+
+async def nothing_in_the_way(self, source, destination):
+    return []
+
+
+async def are_as_new(urls, *ids):
+    for url in urls:
+        backend = SqliteBackend(url.removeprefix("sqlite:///"))
+        await backend.open()
+        assert await backend.fenced() is None
+        assert await is_open(backend)
+        assert [one.id for one in await backend.list(ALL, limit=9)] == list(ids)
+        await backend.aclose()
+
+
 async def test_what_was_complete_is_not_made_again():
     source, destination = await filled(), await empty()
     move = StoreMove(source, destination)
@@ -191,6 +255,28 @@ async def test_what_has_begun_at_the_destination_is_not_given_up(begins):
     assert await is_open(destination)
     assert await destination.count(ALL) == there
     assert not await is_open(source)
+
+
+@pytest.mark.parametrize("removed", [1, 4, 7, 8], ids=lambda number: f"{number} before it")
+async def test_what_is_removed_while_a_store_is_checked_is_passed_over(removed, monkeypatch):
+    source, destination = await empty(), await empty()
+    ids = [f"n{number:02}" for number in range(14)]
+    await source.create([new(id) for id in ids])
+    pages = []
+
+    async def check(page):
+        pages.append([one.id for one in page])
+        if len(pages) == 2:
+            for id in ids[8 - removed : 8]:
+                await source.terminate(id, TERMINATED)
+                await source.remove(ALL, ids=[id], limit=1)
+        return [Refusal(one.id, "no") for one in page]
+
+    monkeypatch.setattr(destination, "check_import", check)
+    report = await StoreMove(source, destination).check()
+    assert [one.instance for one in report.problems] == ids
+    assert sorted({id for page in pages for id in page}) == ids
+    assert len(pages) <= 5  # it does not begin anew
 
 
 async def test_there_must_be_something_to_give_up():

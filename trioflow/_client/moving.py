@@ -50,7 +50,13 @@ from trioflow.backends.abc import Backend
 from trioflow.backends.filters import InstanceFilter
 from trioflow.backends.moves import Fence, MovableBackend, MovedInstance, fence_text
 from trioflow.backends.urls import open_backend
-from trioflow.errors import BackendError, BackendUnavailable, StoreFenced, TrioflowError
+from trioflow.errors import (
+    BackendError,
+    BackendUnavailable,
+    InstanceNotFound,
+    StoreFenced,
+    TrioflowError,
+)
 
 __all__ = ["MoveProblem", "MoveReport", "StoreMove"]
 
@@ -146,10 +152,11 @@ class StoreMove:
             report = await self._numbers()
             known = source is not None and _is_end_of(destination, source)
             if not problems and not known:  # what is closed, or done, takes nothing by way of trial
-                reader = _Reader(self._source, self._unfinished_only)
+                reader = _Reader(self._source, self._unfinished_only, in_use=True)
                 while len(problems) < _MOST_PROBLEMS and (page := await reader.page()):
                     refused = await self._destination.check_import(page)
-                    problems += [MoveProblem(one.instance, one.why) for one in refused]
+                    found = [MoveProblem(one.instance, one.why) for one in refused]
+                    problems += [one for one in found if one not in problems]
             return msgspec.structs.replace(report, problems=problems[:_MOST_PROBLEMS])
 
     async def run(self, *, told: Callable[[MoveReport], object] | None = None) -> MoveReport:
@@ -165,6 +172,7 @@ class StoreMove:
             StoreFenced: One of the stores is in another move.
             BackendError: The destination is not empty, or does not take something. What was moved
                 until then stays; a call with the same stores goes on, and `abort` gives it up.
+                Or workers of an older trioflow run at a Redis store, which cannot be kept out.
             BackendUnavailable: A store cannot be reached. A call with the same stores goes on.
             CorruptStore: Something in the source cannot be read.
         """
@@ -202,12 +210,13 @@ class StoreMove:
         async with self._opened():
             source, destination = await self._fences()
             if source is None or not source.closed or source.role != "source":
-                await self._finish_abort(destination)
+                await self._finish_abort(source, destination)
                 return
             if _is_end_of(destination, source):
                 if destination.completed:
                     await self._demand_unchanged(source, destination)
-                await self._put(self._destination.clear(source.move))
+                if destination.completed or destination.closed:  # else it was left to its users
+                    await self._put(self._destination.clear(source.move))
             else:
                 self._demand_named(source)  # or somebody works with what was moved elsewhere
                 if await self._destination.count(_ALL):
@@ -257,14 +266,17 @@ class StoreMove:
         other = msgspec.structs.replace(
             source, role="destination", other=self._source_name, at=self._destination.now()
         )
+        known = _is_end_of(destination, source)
+        # What broke off when it was opened: it was in use, and has nothing of this move.
+        left = known and destination is not None and not destination.closed
         try:
             await self._fence(self._destination, self._destination_name, other)
-            if not _is_end_of(destination, source):
+            if left or not known:
                 await self._demand_empty(source.move)
         except BackendUnavailable:
             raise  # nobody knows whether it is closed
         except BackendError:
-            if not resumed:
+            if left or not resumed:
                 await self._source.lift_fence(source.move, forget=True)
             raise
         logger.info("%s and %s are closed", self._source_name, self._destination_name)
@@ -379,19 +391,29 @@ class StoreMove:
             return MoveReport(unfinished=unfinished, left=finished)
         return MoveReport(unfinished=unfinished, finished=finished)
 
-    async def _finish_abort(self, destination: Fence | None) -> None:
-        """Do what is left of an `abort` that broke off when the source was open again."""
-        left = destination is not None and destination.closed and not destination.completed
+    async def _finish_abort(self, source: Fence | None, destination: Fence | None) -> None:
+        """Do what is left of an `abort` that broke off when the source was, or was to be, open.
+
+        Args:
+            source: What the source knows of a move. One that it is the source of, and not closed
+                for, was to be forgotten; what keeps everybody out may still be there.
+            destination: What the destination does; likewise, if it was never complete.
+        """
+        left = False
+        if source is not None and source.role == "source":
+            left = await self._source.lift_fence(source.move, forget=True)
         if (
-            destination is None
-            or not left
-            or destination.role != "destination"
-            or await self._destination.count(_ALL)  # then it is another one's
+            destination is not None
+            and destination.role == "destination"
+            and not destination.completed
+            # One that is closed, and holds something, is another one's.
+            and not (destination.closed and await self._destination.count(_ALL))
         ):
+            left = await self._destination.lift_fence(destination.move, forget=True)
+        if not left:
             raise BackendError(
                 f"{self._source_name} is not being moved; there is nothing to give up"
             )
-        await self._destination.lift_fence(destination.move, forget=True)
 
 
 class _Reader:
@@ -400,25 +422,52 @@ class _Reader:
     Args:
         backend: The store.
         unfinished_only: Whether finished ones are left out.
+        in_use: Whether some may be removed meanwhile. Then it may give a few of them again.
 
     Attributes:
         after: The id of the last one that was read.
     """
 
-    def __init__(self, backend: MovableBackend, unfinished_only: bool = False) -> None:  # noqa: FBT001, FBT002
+    def __init__(
+        self,
+        backend: MovableBackend,
+        unfinished_only: bool = False,  # noqa: FBT001, FBT002
+        *,
+        in_use: bool = False,
+    ) -> None:
         self.after: str | None = None
         self._backend = backend
         self._unfinished_only = unfinished_only
+        self._in_use = in_use
+        self._older: list[str] = []  # the last id of each page but the last
+        self._page: list[str] = []  # the ids of that
         self._rest: list[MovedInstance] = []
 
     async def page(self) -> list[MovedInstance]:
         """Return the next ones; none at the end."""
-        found = await self._backend.export(
-            limit=_PAGE, after=self.after, unfinished_only=self._unfinished_only
-        )
+        while True:
+            try:
+                found = await self._backend.export(
+                    limit=_PAGE, after=self.after, unfinished_only=self._unfinished_only
+                )
+            except InstanceNotFound:
+                if not self._in_use or self.after is None:
+                    raise
+                self._go_back()
+            else:
+                break
         if found:
             self.after = found[-1].id
+        if found and self._in_use:
+            self._older += self._page[-1:]
+            self._page = [one.id for one in found]
         return found
+
+    def _go_back(self) -> None:
+        """Let the next page begin after one that was read before the last, which is gone."""
+        (self._page or self._older).pop()
+        left = self._page or self._older
+        self.after = left[-1] if left else None
 
     async def next(self) -> MovedInstance | None:
         """Return the next one, ``None`` at the end."""
