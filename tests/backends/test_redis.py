@@ -24,10 +24,13 @@ from trioflow.backends.commits import (  # noqa: E402
     Unit,
 )
 from trioflow.backends.filters import InstanceFilter  # noqa: E402
+from trioflow.backends.moves import Fence  # noqa: E402
+from trioflow.backends.redis import wire  # noqa: E402
 from trioflow.backends.redis.backend import RedisBackend  # noqa: E402
 from trioflow.backends.redis.errors import explain  # noqa: E402
 from trioflow.backends.redis.opening import SCHEMA  # noqa: E402
 from trioflow.errors import (  # noqa: E402
+    BackendError,
     BackendUnavailable,
     CorruptStore,
     DataRefused,
@@ -223,6 +226,26 @@ async def test_a_killed_server_that_keeps_its_data_loses_nothing(tmp_path, prefi
                 assert sum(turn.count(b'"activity completed"') for turn in execution.turns) == 1
     finally:
         server.close()
+
+
+async def test_a_store_with_workers_of_an_older_version_is_not_closed(server, admin, prefix):
+    fence = Fence(move="m", role="source", other="elsewhere", at=0.0)
+    async with opened(server, prefix) as backend:
+        for worker in ("new", "old", "oldest", "gone"):
+            await backend.register_worker(worker, f"the {worker} one", version="")
+        serves = f"{{{prefix}}}:serves"
+        for worker in ("old", "gone"):
+            admin.hset(serves, worker, wire.pack([["default"], ["default"], 15.0]))
+        admin.hdel(serves, "oldest")
+        admin.zadd(f"{{{prefix}}}:workers", {"gone": backend.now() - 16})
+        with pytest.raises(BackendError, match="'the old one', 'the oldest one' would go on"):
+            await backend.fence(fence)
+        assert await backend.fenced() is None
+        assert backend.heartbeat("new").alive
+        await backend.release_worker("old")
+        await backend.release_worker("oldest")
+        assert await backend.fence(fence) is None
+        assert not backend.heartbeat("new").alive
 
 
 async def test_a_server_that_stays_away_is_reported(tmp_path, prefix):

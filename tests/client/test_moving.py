@@ -23,6 +23,7 @@ from trioflow._client import moving
 from trioflow.backends.filters import InstanceFilter
 from trioflow.backends.memory import MemoryBackend
 from trioflow.backends.sqlite.backend import SqliteBackend
+from trioflow.backends.sqlite.fencing import SqliteFences
 from trioflow.testing.conformance.stage import TERMINATED, new
 
 ALL = InstanceFilter()
@@ -147,6 +148,68 @@ async def test_giving_up_that_breaks_off_at_any_call_can_be_made_again(complete,
         if not failing.struck:
             break
     assert 6 < number < 99
+
+
+@pytest.mark.parametrize("number", [1, 2], ids=["source", "destination"])
+async def test_opening_that_breaks_off_is_done_by_the_next_abort(number, monkeypatch, tmp_path):
+    ends = [f"sqlite:///{tmp_path}/{name}.db" for name in "ab"]
+    async with open_client(ends[0], registry=flows) as client:
+        await client.start(waits.options(id="w"))
+    await StoreMove(*ends).run()
+    with monkeypatch.context() as patch:
+        break_off(patch, number)
+        with pytest.raises(BackendUnavailable):
+            await StoreMove(*ends).abort()
+    await StoreMove(*ends).abort()
+    await are_as_new(ends[:1], "w")
+    await are_as_new(ends[1:])
+
+
+@pytest.mark.parametrize("again", ["run", "abort"])
+@pytest.mark.parametrize("number", [1, 2], ids=["destination", "source"])
+async def test_a_refused_move_that_breaks_off_closes_nothing(number, again, monkeypatch, tmp_path):
+    ends = [f"sqlite:///{tmp_path}/{name}.db" for name in "ab"]
+    for end in ends:
+        async with open_client(end, registry=flows) as client:
+            await client.start(waits.options(id="w"))
+    with monkeypatch.context() as patch:
+        patch.setattr(StoreMove, "_obstacles", nothing_in_the_way)
+        break_off(patch, number)
+        with pytest.raises(BackendUnavailable):
+            await StoreMove(*ends).run()
+    if again == "run":
+        with pytest.raises(BackendError, match="holds instances already"):
+            await StoreMove(*ends).run()
+    if again == "abort" or number == len(ends):  # a look at the destination changes nothing
+        await StoreMove(*ends).abort()
+    await are_as_new(ends, "w")
+
+
+def break_off(patch, number):
+    """Let the removal of a fence fail when it is tried for the n-th time."""
+    take_down, calls = SqliteFences.take_down, []
+
+    def fail(self, connection):
+        calls.append(connection)
+        if len(calls) == number:
+            raise BackendUnavailable("the server is gone")
+        take_down(self, connection)
+
+    patch.setattr(SqliteFences, "take_down", fail)
+
+
+async def nothing_in_the_way(self, source, destination):
+    return []
+
+
+async def are_as_new(urls, *ids):
+    for url in urls:
+        backend = SqliteBackend(url.removeprefix("sqlite:///"))
+        await backend.open()
+        assert await backend.fenced() is None
+        assert await is_open(backend)
+        assert [one.id for one in await backend.list(ALL, limit=9)] == list(ids)
+        await backend.aclose()
 
 
 async def test_what_was_complete_is_not_made_again():

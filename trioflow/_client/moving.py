@@ -165,6 +165,7 @@ class StoreMove:
             StoreFenced: One of the stores is in another move.
             BackendError: The destination is not empty, or does not take something. What was moved
                 until then stays; a call with the same stores goes on, and `abort` gives it up.
+                Or workers of an older trioflow run at a Redis store, which cannot be kept out.
             BackendUnavailable: A store cannot be reached. A call with the same stores goes on.
             CorruptStore: Something in the source cannot be read.
         """
@@ -202,12 +203,13 @@ class StoreMove:
         async with self._opened():
             source, destination = await self._fences()
             if source is None or not source.closed or source.role != "source":
-                await self._finish_abort(destination)
+                await self._finish_abort(source, destination)
                 return
             if _is_end_of(destination, source):
                 if destination.completed:
                     await self._demand_unchanged(source, destination)
-                await self._put(self._destination.clear(source.move))
+                if destination.completed or destination.closed:  # else it was left to its users
+                    await self._put(self._destination.clear(source.move))
             else:
                 self._demand_named(source)  # or somebody works with what was moved elsewhere
                 if await self._destination.count(_ALL):
@@ -257,14 +259,17 @@ class StoreMove:
         other = msgspec.structs.replace(
             source, role="destination", other=self._source_name, at=self._destination.now()
         )
+        known = _is_end_of(destination, source)
+        # What broke off when it was opened: it was in use, and has nothing of this move.
+        left = known and destination is not None and not destination.closed
         try:
             await self._fence(self._destination, self._destination_name, other)
-            if not _is_end_of(destination, source):
+            if left or not known:
                 await self._demand_empty(source.move)
         except BackendUnavailable:
             raise  # nobody knows whether it is closed
         except BackendError:
-            if not resumed:
+            if left or not resumed:
                 await self._source.lift_fence(source.move, forget=True)
             raise
         logger.info("%s and %s are closed", self._source_name, self._destination_name)
@@ -379,19 +384,29 @@ class StoreMove:
             return MoveReport(unfinished=unfinished, left=finished)
         return MoveReport(unfinished=unfinished, finished=finished)
 
-    async def _finish_abort(self, destination: Fence | None) -> None:
-        """Do what is left of an `abort` that broke off when the source was open again."""
-        left = destination is not None and destination.closed and not destination.completed
+    async def _finish_abort(self, source: Fence | None, destination: Fence | None) -> None:
+        """Do what is left of an `abort` that broke off when the source was, or was to be, open.
+
+        Args:
+            source: What the source knows of a move. One that it is the source of, and not closed
+                for, was to be forgotten; what keeps everybody out may still be there.
+            destination: What the destination does; likewise, if it was never complete.
+        """
+        left = False
+        if source is not None and source.role == "source":
+            left = await self._source.lift_fence(source.move, forget=True)
         if (
-            destination is None
-            or not left
-            or destination.role != "destination"
-            or await self._destination.count(_ALL)  # then it is another one's
+            destination is not None
+            and destination.role == "destination"
+            and not destination.completed
+            # One that is closed, and holds something, is another one's.
+            and not (destination.closed and await self._destination.count(_ALL))
         ):
+            left = await self._destination.lift_fence(destination.move, forget=True)
+        if not left:
             raise BackendError(
                 f"{self._source_name} is not being moved; there is nothing to give up"
             )
-        await self._destination.lift_fence(destination.move, forget=True)
 
 
 class _Reader:

@@ -227,6 +227,8 @@ class MovableBackend(Backend, Protocol):
 
         Raises:
             BackendUnavailable: It cannot be done now; or the user may not do it.
+            BackendError: There are workers that would not be kept out, of an older trioflow.
+                Nothing is done.
         """
         ...
 

@@ -29,7 +29,7 @@ from trioflow.backends.moves import (
 )
 from trioflow.backends.records import Execution, InstanceRecord
 from trioflow.backends.redis import rows, wire
-from trioflow.errors import CorruptStore, DataRefused, InstanceNotFound
+from trioflow.errors import BackendError, CorruptStore, DataRefused, InstanceNotFound
 
 __all__ = ["RedisMoves"]
 
@@ -42,6 +42,7 @@ _PACKED_FIELDS = wire.pack(_FIELDS)
 # So few that no script keeps the server to itself for long.
 _AT_MOST = 100
 _ROOM = 2 * 1024 * 1024
+_NAMED = 5
 
 _decode_fence = msgspec.json.Decoder(Fence).decode
 _encode = msgspec.json.Encoder().encode
@@ -91,16 +92,22 @@ class RedisMoves(abc.ABC):
                 return True
 
     async def _know(self, before: Fence | None, after: Fence | None) -> bool:
-        """Change what the store knows of its last move; False if somebody else has."""
+        """Change what the store knows of its last move; False if somebody else has.
+
+        Raises:
+            BackendError: It is to be closed, and workers of an older trioflow would go on.
+        """
         text = filling = ""
         if after is not None and after.closed:
             text = fence_text(after)
             filling = after.move if after.role == "destination" else ""
         known = [b"" if one is None else _encode(one) for one in (after, before)]
         wanted = (known[0], text, filling, known[1])
-        done = await self._write("fence", *wanted, decode=bool)
+        done = await self._write("fence", *wanted, decode=_same)
+        if isinstance(done, list):
+            raise BackendError(_not_kept_out([name.decode() for name in sorted(done)]))
         self._told()
-        return done
+        return bool(done)
 
     # --- out of a store -----------------------------------------------------------------
 
@@ -166,6 +173,15 @@ class RedisMoves(abc.ABC):
 
 def _same(reply: Any) -> Any:
     return reply
+
+
+def _not_kept_out(workers: Sequence[str]) -> str:
+    named = ", ".join(map(repr, workers[:_NAMED]))
+    more = f" and {len(workers) - _NAMED} more" if len(workers) > _NAMED else ""
+    return (
+        f"the store cannot be closed: {named}{more} would go on, as workers of an older trioflow "
+        "are not kept out of a Redis store; stop them first"
+    )
 
 
 # --- what the scripts give --------------------------------------------------------------------

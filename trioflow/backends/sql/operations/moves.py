@@ -3,7 +3,8 @@
 The row that says which move a store takes part in lies in the table of limits, beside that with
 their version: so a store that has never been moved has no table more. Putting up a fence and
 writing that row are several transactions, as one database ends a transaction when a trigger is
-made. The row is first in both directions: what broke off is done again by the same call.
+made. The row is first in both directions, and removed last: what broke off is done again by the
+same call.
 """
 
 from __future__ import annotations
@@ -95,7 +96,8 @@ def fence(store: SqlStore, wanted: Fence) -> Fence | None:
             return before
         text = fence_text(after)
         if after != before:
-            _note(store, after)
+            with fences.passing(store.connection, text):  # one that broke off may be there yet
+                _note(store, after)
     fences.put_up(store.connection, text)
     with store.transaction(), fences.passing(store.connection, text):
         end_workers(store)
@@ -109,10 +111,17 @@ def lift_fence(store: SqlStore, move: str, forget: bool) -> bool:  # noqa: FBT00
         before = fenced(store)
         if before is None or before.move != move:
             return False
-        if before.closed or forget:
+        # What is to be forgotten has not been open to work; so it is known what was being done.
+        after = msgspec.structs.replace(before, closed=False) if forget else opened(before)
+        if before.closed:
             with fences.passing(store.connection, fence_text(before)):
-                _note(store, None if forget else opened(before))
+                _note(store, after)
     fences.take_down(store.connection)
+    if forget:
+        with store.transaction():
+            known = fenced(store)
+            if known is not None and known.move == move and not known.closed:
+                _note(store, None)
     return True
 
 
