@@ -129,7 +129,7 @@ async def test_a_move_that_breaks_off_at_any_call_can_be_made_again_or_given_up(
 async def test_giving_up_that_breaks_off_at_any_call_can_be_made_again(complete, after):
     for number in range(1, 99):
         source, destination = await filled(), await empty()
-        broken = Failing(0 if complete else 16)
+        broken = Failing(0 if complete else 18)
         try:
             await StoreMove(broken(source), broken(destination)).run()
         except BackendUnavailable:
@@ -221,6 +221,121 @@ async def test_what_was_complete_is_not_made_again():
     assert await move.run() == MoveReport(unfinished=9, finished=2)
     assert await move.check() == MoveReport(unfinished=9, finished=2)
     assert await destination.get("started since") is not None
+
+
+async def ends_of_a_broken_move():
+    """Return two stores, with a move that broke off before anything was at the destination."""
+    source, destination = await filled(), await empty()
+    wrapped = Overridden(destination, import_instances=fails)
+    with pytest.raises(BackendUnavailable):
+        await StoreMove(source, wrapped).run()
+    return source, destination
+
+
+async def fails(*args, **kwargs):
+    raise BackendUnavailable("the power is cut")
+
+
+class Overridden:
+    """A store of which some methods are replaced."""
+
+    def __init__(self, backend, **methods):
+        self._backend = backend
+        vars(self).update(methods)
+
+    def __getattr__(self, name):
+        return getattr(self._backend, name)
+
+
+def before(call, first):
+    """Return a call that does something else first, once."""
+    left = [first]
+
+    async def wrapped(*args, **kwargs):
+        if left:
+            await left.pop()()
+        return await call(*args, **kwargs)
+
+    return wrapped
+
+
+async def test_a_slow_call_does_not_close_what_is_complete():
+    source, destination = await ends_of_a_broken_move()
+
+    async def another_is_quicker():
+        await StoreMove(source, destination).run()
+        await destination.create([new("started since")])
+        await destination.register_worker("w", "one of the destination's")
+
+    slow = Overridden(destination, fence=before(destination.fence, another_is_quicker))
+    assert await StoreMove(source, slow).run() == MoveReport(unfinished=9, finished=2)
+    assert destination.heartbeat("w").alive
+    assert await is_open(destination)
+    assert await destination.count(ALL) == 12
+    assert not await is_open(source)
+
+
+@pytest.mark.parametrize("call", ["import_instances", "import_common", "lift_fence"])
+async def test_what_is_given_up_meanwhile_does_not_end(call):
+    source, destination = await ends_of_a_broken_move()
+
+    async def given_up():
+        broken = Overridden(source, lift_fence=fails)
+        with pytest.raises(BackendUnavailable):
+            await StoreMove(broken, destination).abort()
+
+    slow = Overridden(destination, **{call: before(getattr(destination, call), given_up)})
+    with pytest.raises(StoreFenced, match="given it up"):
+        await StoreMove(source, slow).run()
+    with pytest.raises(BackendError, match="is being given up.*abort"):
+        await StoreMove(source, destination).run()
+    (problem,) = (await StoreMove(source, destination).check()).problems
+    assert "is being given up" in problem.why
+    assert not await is_open(source)
+    assert not await is_open(destination)
+    await StoreMove(source, destination).abort()
+    await StoreMove(source, destination).run()
+    assert await contents(destination) == await contents(source)
+    assert await destination.count(ALL) == 11
+
+
+async def test_what_ends_meanwhile_is_not_given_up():
+    source, destination = await ends_of_a_broken_move()
+    slow = Overridden(
+        destination, clear=before(destination.clear, StoreMove(source, destination).run)
+    )
+    with pytest.raises(StoreFenced, match="ended it"):
+        await StoreMove(source, slow).abort()
+    assert await is_open(destination)
+    assert await destination.count(ALL) == 11
+    assert not await is_open(source)
+
+
+async def test_a_destination_is_not_closed_for_what_was_given_up():
+    source, destination = await filled(), await empty()
+    abort = StoreMove(source, destination).abort
+    slow = Overridden(destination, fence=before(destination.fence, abort))
+    with pytest.raises(StoreFenced, match="given it up"):
+        await StoreMove(source, slow).run()
+    assert await is_open(source)
+    assert await is_open(destination)
+    assert await destination.count(ALL) == 0
+
+
+async def test_a_slow_call_does_not_open_what_another_one_fills():
+    source, destination = await filled(), await empty()
+    with pytest.raises(BackendUnavailable):
+        await StoreMove(source, Overridden(destination, fence=fails)).run()
+
+    async def another_begins():
+        wrapped = Overridden(destination, import_common=fails)
+        with pytest.raises(BackendUnavailable):
+            await StoreMove(source, wrapped).run()
+
+    slow = Overridden(destination, fence=before(destination.fence, another_begins))
+    await StoreMove(source, slow).run()
+    assert await contents(destination) == await contents(source)
+    assert await destination.count(ALL) == 11
 
 
 async def _is_started(destination):
@@ -323,7 +438,7 @@ async def test_a_destination_that_fills_while_it_is_looked_at_is_left_alone(monk
 
 async def test_no_store_is_in_two_moves(tmp_path):
     source, half = await filled(), await empty()
-    failing = Failing(16)
+    failing = Failing(18)
     with pytest.raises(BackendUnavailable):
         await StoreMove(failing(source), failing(half)).run()
     assert await half.count(ALL)

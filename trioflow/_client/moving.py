@@ -181,10 +181,11 @@ class StoreMove:
             if source is not None and source.closed and _is_end_of(destination, source):
                 self._unfinished_only = source.unfinished_only
                 if destination.completed:
-                    await self._destination.lift_fence(source.move)  # an `abort` may have closed it
-                    logger.info("all has been moved to %s before", self._destination_name)
-                    return await self._numbers()
-            move = await self._close(source, destination)
+                    return await self._moved_before(source.move)
+            closed = await self._close(source, destination)
+            move = closed.move
+            if closed.completed:  # by another call, while this one was slow
+                return await self._moved_before(move)
             report = await self._numbers()
             newest = await self._destination.list(_ALL, limit=1)
             reader = _Reader(self._source, self._unfinished_only)
@@ -216,11 +217,14 @@ class StoreMove:
                 if destination.completed:
                     await self._demand_unchanged(source, destination)
                 if destination.completed or destination.closed:  # else it was left to its users
-                    await self._put(self._destination.clear(source.move))
+                    await self._clear(source.move)
             else:
                 self._demand_named(source)  # or somebody works with what was moved elsewhere
                 if await self._destination.count(_ALL):
                     raise BackendError(_in_use(self._destination_name))
+                # A call that makes the move may be about to close it, and would fill it.
+                await self._close_destination(source)
+                await self._clear(source.move)
             await self._source.lift_fence(source.move, forget=True)
             await self._destination.lift_fence(source.move, forget=True)
             logger.info("the move to %s is given up", self._destination_name)
@@ -243,8 +247,8 @@ class StoreMove:
     async def _fences(self) -> tuple[Fence | None, Fence | None]:
         return await self._source.fenced(), await self._destination.fenced()
 
-    async def _close(self, source: Fence | None, destination: Fence | None) -> str:
-        """Fence both stores, or see that they are; return the id of the move.
+    async def _close(self, source: Fence | None, destination: Fence | None) -> Fence:
+        """Fence both stores, or see that they are; return what the destination knows then.
 
         Args:
             source: What the source knows of a move.
@@ -263,16 +267,11 @@ class StoreMove:
             )
         self._unfinished_only = source.unfinished_only
         await self._fence(self._source, self._source_name, source)
-        other = msgspec.structs.replace(
-            source, role="destination", other=self._source_name, at=self._destination.now()
-        )
         known = _is_end_of(destination, source)
         # What broke off when it was opened: it was in use, and has nothing of this move.
         left = known and destination is not None and not destination.closed
         try:
-            await self._fence(self._destination, self._destination_name, other)
-            if left or not known:
-                await self._demand_empty(source.move)
+            closed = await self._close_destination(source, left=left)
         except BackendUnavailable:
             raise  # nobody knows whether it is closed
         except BackendError:
@@ -280,11 +279,53 @@ class StoreMove:
                 await self._source.lift_fence(source.move, forget=True)
             raise
         logger.info("%s and %s are closed", self._source_name, self._destination_name)
-        return source.move
+        return closed
+
+    async def _close_destination(self, source: Fence, *, left: bool = False) -> Fence:
+        """Fence the destination, or see that it is, or that all is there; return what it knows.
+
+        One that is closed by this call is opened again if it is in use, or if the move has been
+        given up meanwhile.
+
+        Args:
+            source: What the source knows of the move.
+            left: Whether it knows the move, and was open all the same.
+        """
+        wanted = msgspec.structs.replace(
+            source, role="destination", other=self._source_name, at=self._destination.now()
+        )
+        await self._fence(self._destination, self._destination_name, wanted)
+        closed = await self._destination.fenced()
+        if closed is None or closed.move != source.move:
+            raise StoreFenced(self._given_up())
+        if (left or closed.at == wanted.at) and not closed.completed:
+            now = await self._source.fenced()
+            if now is None or not now.closed or now.move != source.move:
+                await self._destination.lift_fence(source.move, forget=True)
+                raise StoreFenced(self._given_up())
+            if await self._destination.count(_ALL):
+                await self._destination.lift_fence(source.move, forget=True)
+                raise BackendError(_in_use(self._destination_name))
+        return closed
+
+    async def _moved_before(self, move: str) -> MoveReport:
+        await self._open_destination(move)  # an `abort` may have closed it
+        logger.info("all has been moved to %s before", self._destination_name)
+        return await self._numbers()
+
+    async def _open_destination(self, move: str) -> None:
+        if not await self._destination.lift_fence(move):
+            raise StoreFenced(self._given_up())
+
+    def _given_up(self) -> str:
+        return (
+            f"{self._destination_name} is not the destination of this move any more; somebody has "
+            "given it up"
+        )
 
     async def _fence(self, backend: MovableBackend, name: str, fence: Fence) -> None:
         other = await backend.fence(fence)
-        if other is None:
+        if other is None or _is_complete(other, fence):
             return
         if other.move == fence.move:
             raise BackendError(_same(name))
@@ -299,9 +340,12 @@ class StoreMove:
             if source.role == "destination":
                 return [f"{self._source_name}: {fence_text(source)}"]
             if destination is not None and destination.move == source.move:
-                same = destination.role == "source"
-                return [_same(self._source_name)] if same else []
+                if destination.role == "source":
+                    return [_same(self._source_name)]
+                return [self._half_cleared(destination)] if destination.clearing else []
             self._demand_named(source)
+        if destination is not None and destination.clearing and destination.closed:
+            return [self._half_cleared(destination)]
         if destination is not None and destination.closed:
             return [f"{self._destination_name} is in another move: {fence_text(destination)}"]
         if await self._destination.count(_ALL):
@@ -310,11 +354,11 @@ class StoreMove:
             return [f"{self._destination_name} has limits; remove them: those of the source come"]
         return []
 
-    async def _demand_empty(self, move: str) -> None:
-        """Demand that a destination is empty that was not closed yet when it was looked at."""
-        if await self._destination.count(_ALL):
-            await self._destination.lift_fence(move, forget=True)
-            raise BackendError(_in_use(self._destination_name))
+    def _half_cleared(self, destination: Fence) -> str:
+        return (
+            f"{self._destination_name}: a move from {destination.other} is being given up; if that "
+            "broke off, give it up again (abort), then make it anew"
+        )
 
     def _demand_named(self, source: Fence) -> None:
         """Demand that the destination is named as when the source was closed."""
@@ -374,14 +418,18 @@ class StoreMove:
                 "somebody has changed one of the stores past trioflow. Give this move up with "
                 "abort, and make it anew"
             )
-        await self._destination.lift_fence(move)
+        await self._open_destination(move)
         logger.info("%d instances are at %s, which is open", there, self._destination_name)
 
     async def _put(self, call: Awaitable[bool]) -> None:
         if not await call:
+            raise StoreFenced(self._given_up())
+
+    async def _clear(self, move: str) -> None:
+        if not await self._destination.clear(move):
             raise StoreFenced(
-                f"{self._destination_name} is not the destination of this move any more; somebody "
-                "has given it up"
+                f"{self._destination_name} is not closed for this move any more: somebody has "
+                "ended it, or given it up, meanwhile; try again"
             )
 
     async def _numbers(self) -> MoveReport:
@@ -483,6 +531,11 @@ def _is_end_of(destination: Fence | None, source: Fence) -> TypeGuard[Fence]:
         and destination.role == "destination"
         and destination.move == source.move
     )
+
+
+def _is_complete(known: Fence, wanted: Fence) -> bool:
+    """Return whether a store was not closed for a move since that is complete."""
+    return known.completed and _is_end_of(known, wanted) and wanted.role == "destination"
 
 
 def _in_use(name: str) -> str:

@@ -50,6 +50,8 @@ class Fence(msgspec.Struct, frozen=True, kw_only=True):
         closed: Whether it refuses all work.
         completed: Of a destination, whether all was there once and it was open to work. Then it may
             hold what did not come from the move.
+        clearing: Of a destination, whether what the move has put there is being removed. Then it
+            takes nothing of the move any more, and opens only when the move is forgotten.
     """
 
     move: str
@@ -59,6 +61,7 @@ class Fence(msgspec.Struct, frozen=True, kw_only=True):
     unfinished_only: bool = False
     closed: bool = True
     completed: bool = False
+    clearing: bool = False
 
 
 def fence_text(fence: Fence) -> str:
@@ -75,7 +78,10 @@ def fence_text(fence: Fence) -> str:
 
 
 def closed_again(before: Fence | None, wanted: Fence) -> Fence | None:
-    """Return what a store is to know when it is fenced; ``None`` if another move has closed it.
+    """Return what a store is to know when it is fenced; ``None`` if it is not to be closed.
+
+    That is so if another move has closed it; and if that move is complete, which the fence that is
+    wanted does not know. So a slow call does not close again what is in use.
 
     Args:
         before: What it knows.
@@ -84,6 +90,8 @@ def closed_again(before: Fence | None, wanted: Fence) -> Fence | None:
     if before is None:
         return wanted
     if (before.move, before.role) == (wanted.move, wanted.role):
+        if before.completed and not wanted.completed:
+            return None
         return before if before.closed else msgspec.structs.replace(before, closed=True)
     return None if before.closed else wanted
 
@@ -223,7 +231,9 @@ class MovableBackend(Backend, Protocol):
 
         Returns:
             ``None`` if it is done, also if it was before, for the same move and role (``completed``
-            stays as it was). Otherwise the closed fence of another one, and nothing is done.
+            and ``clearing`` stay as they were). Otherwise what the store knows, and nothing is
+            done: the closed fence of another one, or that this move is ``completed`` while the
+            fence that is given is not.
 
         Raises:
             BackendUnavailable: It cannot be done now; or the user may not do it.
@@ -233,10 +243,10 @@ class MovableBackend(Backend, Protocol):
         ...
 
     async def lift_fence(self, move: str, *, forget: bool = False) -> bool:
-        """Open the store again; False if it is not closed for that move.
+        """Open the store again; False if it is not closed for that move, or is being cleared.
 
         The fence stays known, as one that is not ``closed``, and ``completed`` if this is the
-        destination. With ``forget`` it does not.
+        destination. With ``forget`` it does not; and then one that is being cleared is opened, too.
         """
         ...
 
@@ -268,7 +278,8 @@ class MovableBackend(Backend, Protocol):
         """Add instances in their order; those of which the id is there are left as they are.
 
         Returns:
-            False if the store is not the closed destination of that move; then nothing is done.
+            False if the store is not the closed destination of that move, or is being cleared; then
+            nothing is done.
 
         Raises:
             DataRefused: The store does not take one of them. Those before it may have been added.
@@ -290,7 +301,7 @@ class MovableBackend(Backend, Protocol):
     async def clear(self, move: str) -> bool:
         """Remove everything from a store that is the closed destination of that move; else False.
 
-        Limits are removed, too. Before anything else its fence is made one that is not
-        ``completed``, so that it is known what was being done if that breaks off.
+        Limits are removed, too. Before anything else its fence is made one that is ``clearing``,
+        and not ``completed``, so that it is known what was being done if that breaks off.
         """
         ...

@@ -86,7 +86,7 @@ class RedisMoves(abc.ABC):
     async def lift_fence(self, move: str, *, forget: bool = False) -> bool:
         while True:
             before = await self.fenced()
-            if before is None or before.move != move:
+            if before is None or before.move != move or (before.clearing and not forget):
                 return False
             if await self._know(before, None if forget else opened(before)):
                 return True
@@ -97,12 +97,15 @@ class RedisMoves(abc.ABC):
         Raises:
             BackendError: It is to be closed, and workers of an older trioflow would go on.
         """
-        text = filling = ""
+        text = filling = emptying = ""
         if after is not None and after.closed:
             text = fence_text(after)
-            filling = after.move if after.role == "destination" else ""
+            if after.clearing:
+                emptying = after.move
+            elif after.role == "destination":
+                filling = after.move
         known = [b"" if one is None else _encode(one) for one in (after, before)]
-        wanted = (known[0], text, filling, known[1])
+        wanted = (known[0], text, filling, known[1], emptying)
         done = await self._write("fence", *wanted, decode=_same)
         if isinstance(done, list):
             raise BackendError(_not_kept_out([name.decode() for name in sorted(done)]))
@@ -159,9 +162,10 @@ class RedisMoves(abc.ABC):
 
     async def clear(self, move: str) -> bool:
         before = await self.fenced()
-        if before is None or before.move != move or not before.closed:
+        if before is None or (before.move, before.role) != (move, "destination"):
             return False
-        if not await self._know(before, msgspec.structs.replace(before, completed=False)):
+        after = msgspec.structs.replace(before, completed=False, clearing=True)
+        if not before.closed or not await self._know(before, after):
             return False
         onwards = b"0"
         while True:

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any, Literal, cast
 
+import msgspec
+
 from trioflow._model.limits import Limit
 from trioflow.backends.commits import (
     ActivityProgress,
@@ -58,6 +60,13 @@ async def _export(backend: MovableBackend) -> list[MovedInstance]:
     while page := await backend.export(limit=2, after=found[-1].id if found else None):
         found += page
     return found
+
+
+async def _empty(backend: MovableBackend) -> None:
+    """Remove all that a closed destination holds, and let it be filled anew."""
+    assert await backend.clear(_MOVE)
+    assert await backend.lift_fence(_MOVE, forget=True)
+    assert await backend.fence(_fence("destination")) is None
 
 
 async def _make_busy(stage: Stage) -> None:
@@ -242,14 +251,45 @@ async def a_destination_knows_that_it_was_open(stage: Stage) -> None:
         return
     assert await backend.fence(_fence("destination")) is None
     assert await backend.lift_fence(_MOVE)
-    assert await backend.fence(_fence("destination")) is None
+    known = await backend.fenced()
+    assert known is not None
+    assert (known.closed, known.completed) == (False, True)
+    assert await backend.fence(_fence("destination")) == known  # it may be in use
+    await stage.create("a")
+    assert await backend.fence(msgspec.structs.replace(known, closed=True)) is None
     known = await backend.fenced()
     assert known is not None
     assert (known.closed, known.completed) == (True, True)
+    assert await backend.fence(_fence("destination")) == known
+    assert await backend.lift_fence(_MOVE)
+
+
+async def what_is_being_cleared_takes_nothing_and_is_not_opened(stage: Stage) -> None:
+    backend = _movable(stage)
+    if backend is None:
+        return
+    await stage.create("a")
+    await stage.create("b")
+    assert await backend.fence(_fence("destination")) is None
+    rows, common = await _export(backend), await backend.export_common()
+    assert await backend.lift_fence(_MOVE)
+    known = await backend.fenced()
+    assert known is not None
+    assert await backend.fence(msgspec.structs.replace(known, closed=True)) is None
     assert await backend.clear(_MOVE)
     known = await backend.fenced()
     assert known is not None
-    assert (known.closed, known.completed) == (True, False)
+    assert (known.closed, known.completed, known.clearing) == (True, False, True)
+    assert not await backend.import_instances(_MOVE, rows)
+    assert not await backend.import_common(_MOVE, common)
+    assert not await backend.lift_fence(_MOVE)
+    assert await backend.fence(_fence("destination")) is None  # it stays what it is
+    assert await backend.fenced() == known
+    assert await backend.clear(_MOVE)
+    assert await backend.count(ALL) == 0
+    assert await backend.lift_fence(_MOVE, forget=True)
+    assert await backend.fenced() is None
+    await stage.create("a")
 
 
 async def what_is_added_is_what_was_read(stage: Stage) -> None:
@@ -289,7 +329,7 @@ async def what_was_added_goes_on(stage: Stage) -> None:
     await _fill(stage)
     assert await backend.fence(_fence("destination")) is None
     before = await _export(backend)
-    assert await backend.clear(_MOVE)
+    await _empty(backend)
     assert await backend.import_instances(_MOVE, before)
     assert await backend.lift_fence(_MOVE)
     await stage.workers("w3")
@@ -328,7 +368,7 @@ async def locks_and_limits_hold_after_a_move(stage: Stage) -> None:
     await _share(stage)
     assert await backend.fence(_fence("destination")) is None
     before, common = await _export(backend), await backend.export_common()
-    assert await backend.clear(_MOVE)
+    await _empty(backend)
     assert await backend.import_instances(_MOVE, before)
     assert await backend.import_common(_MOVE, common)
     assert await backend.lift_fence(_MOVE)
@@ -357,7 +397,7 @@ async def suspects_stay_suspects(stage: Stage) -> None:
     assert await backend.fence(_fence("destination")) is None
     before = await _export(backend)
     assert [one.deaths for one in before] == [0]
-    assert await backend.clear(_MOVE)
+    await _empty(backend)
     assert await backend.import_instances(_MOVE, before)
     assert await _export(backend) == before
     assert await backend.lift_fence(_MOVE)
@@ -415,6 +455,7 @@ CASES: tuple[Case, ...] = (
     what_was_to_be_cancelled_ends_with_its_worker,
     a_store_is_in_one_move_at_a_time,
     a_destination_knows_that_it_was_open,
+    what_is_being_cleared_takes_nothing_and_is_not_opened,
     what_is_added_is_what_was_read,
     what_was_added_goes_on,
     locks_and_limits_hold_after_a_move,

@@ -1,9 +1,9 @@
 -- include: base moving
 -- Remove a part of what the store holds, but for what it knows of the move. ARGV: nonce, again, source,
 -- the id of the move, where to go on or '0'. Returns where to go on, '0' at the end, or '' if the store
--- is not the destination of that move.
+-- is not being cleared of what that move has put there.
 
-if not is_destination(ARGV[4]) then
+if not is_emptied(ARGV[4]) then
   return ''
 end
 local pattern = string.gsub(P, '[%*%?%[%]%^\\]', '\\%0') .. '*'

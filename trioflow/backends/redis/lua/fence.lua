@@ -1,8 +1,8 @@
 -- include: base activities instances workers
 -- Close the store, and end all workers; or, without a text, open it.
 -- ARGV: nonce, again, source, what is to be known of the move or '', the text or '', the id of the move
--- if this is its destination or ''; and what was known before, or ''. Returns 0 if that is not so; and
--- the names of workers that run an older trioflow, if there are any: nothing is done then.
+-- if this is its destination or ''; what was known before, or ''; and the id of the move if the store is
+-- being cleared, or ''. Returns 0 if what was known is not so; and the names of workers that run an older trioflow, if there are any: nothing is done then.
 
 local before = answered(ARGV[1], ARGV[2])
 if before then
@@ -41,7 +41,7 @@ if ARGV[4] ~= '' then
   redis.call('HSET', P .. 'fence', 'fence', ARGV[4])
 end
 if ARGV[5] ~= '' then
-  redis.call('HSET', P .. 'fence', 'text', ARGV[5], 'filling', ARGV[6])
+  redis.call('HSET', P .. 'fence', 'text', ARGV[5], 'filling', ARGV[6], 'emptying', ARGV[8])
   for _, worker in ipairs(redis.call('HKEYS', P .. 'names')) do
     remove_worker(worker, false, true)
   end

@@ -109,7 +109,7 @@ def lift_fence(store: SqlStore, move: str, forget: bool) -> bool:  # noqa: FBT00
     fences = store.dialect.fences
     with store.transaction():
         before = fenced(store)
-        if before is None or before.move != move:
+        if before is None or before.move != move or (before.clearing and not forget):
             return False
         # What is to be forgotten has not been open to work; so it is known what was being done.
         after = msgspec.structs.replace(before, closed=False) if forget else opened(before)
@@ -258,7 +258,7 @@ def import_instances(store: SqlStore, move: str, instances: Sequence[MovedInstan
     """See `MovableBackend.import_instances`."""
     with store.transaction():
         found = _destination_of(store, move)
-        if found is None:
+        if found is None or found.clearing:
             return False
         ids = [one.id for one in instances]
         there = {id for id, *_ in store.among(store.queries.statuses, ids)}
@@ -357,7 +357,7 @@ def import_common(store: SqlStore, move: str, common: MovedCommon) -> bool:
     queries = store.move_queries
     with store.transaction():
         found = _destination_of(store, move)
-        if found is None:
+        if found is None or found.clearing:
             return False
         with store.dialect.fences.passing(store.connection, fence_text(found)):
             for table in ("shared_claims", "shared"):
@@ -391,5 +391,5 @@ def clear(store: SqlStore, move: str) -> bool:
                 store.execute(query)
             store.execute(queries.clear_limits)
             forget_version(store)
-            _note(store, msgspec.structs.replace(found, completed=False))
+            _note(store, msgspec.structs.replace(found, completed=False, clearing=True))
     return True
