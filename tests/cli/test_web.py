@@ -173,7 +173,7 @@ def test_passwords_are_not_in_what_is_printed():
         (["web", "--bind", "0.0.0.0:8700"], 2, "is reached by others: give a password"),
         (["web", "--bind", "[::]:8700"], 2, "is reached by others"),
         (["web", "--bind", "unix:/tmp/x"], 2, "is reached by others"),
-        (["web", "--proxy-header", "X-User"], 2, "go together"),
+        (["web", "--proxy-header", "X-User"], 2, "needs proxies"),
         (["web", "--host", "http://x", "--password", "p"], 2, "without a scheme"),
         (["web", "--users", "bad"], 2, "line 1 is not NAME:PASSWORD"),
         (["web", "--users", "empty"], 2, "there is nobody in it"),

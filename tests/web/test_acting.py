@@ -382,6 +382,7 @@ async def test_what_cannot_be_done_is_said_and_what_was_typed_is_kept(clock):
             ("reset", {"turn": "1" * 5000}, "no whole number", 400),
             ("reset", {}, "it is running", 409),
             ("signal", {"name": "approved", "value": '{"a": '}, "it is not complete", 409),
+            ("signal", {"name": "approved", "value": "[" * 100_000}, "nested too deeply", 409),
             ("signal", {"name": ""}, "cannot be empty", 409),
             ("signal", {"name": "x" * 256}, "at most 255", 409),
             ("signal", {"name": "a\0b"}, "NUL", 409),
@@ -399,6 +400,14 @@ async def test_what_cannot_be_done_is_said_and_what_was_typed_is_kept(clock):
             answer = await browser.act(f"{at}/{path}", name="x")
             assert answer.status_code == 409, path
             assert "will be nothing to do" in text_of(answer)
+
+
+@pytest.mark.parametrize("name", ["since", "until", "ended"])
+async def test_a_time_that_is_none_of_the_calendar_chooses_nothing(clock, name):
+    async with page(clock) as browser:
+        answer = await browser.http.get(f"/do/cancel?{name}=99999999d")
+        assert answer.status_code == 400
+        assert "years from 1 to 9999" in text_of(answer)
 
 
 async def test_pages_that_are_not_there(clock):

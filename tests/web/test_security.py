@@ -561,8 +561,7 @@ async def test_a_proxy_on_this_machine_does_not_make_its_visitors_local():
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"proxy_header": "X-User"}, "go together"),
-        ({"proxies": ["10.0.0.1"]}, "go together"),
+        ({"proxy_header": "X-User"}, "needs proxies"),
         ({"proxy_header": "X User", "proxies": ["10.0.0.1"]}, "no name of a header"),
         ({"proxy_header": "X-User", "proxies": ["proxy.local"]}, "no address"),
         ({"proxy_header": "X-User", "proxies": ["10.0.0.1/8"]}, "has host bits set"),
@@ -584,6 +583,14 @@ def test_the_address_of_a_peer():
     assert address_of(None) is None
     assert address_of(("/run/web.sock", None)) is None
     assert str(address_of(("fe80::1%eth0", 1))) == "fe80::1"
+
+
+async def test_without_its_header_a_proxy_lets_nobody_in():
+    site = Site(proxies=["127.0.0.1", "10.0.0.7"], password="right")
+    named = {"x-forwarded-user": "ann", "x-user": "ann", "x-forwarded-for": "127.0.0.1"}
+    for peer in (("127.0.0.1", 1), ("10.0.0.7", 1)):
+        assert (await site.ask(peer=peer)).status_code == 303
+        assert (await site.ask(peer=peer, headers=named)).status_code == 303
 
 
 # --- passwords -----------------------------------------------------------------------------
@@ -645,8 +652,9 @@ def test_neighbours_share_their_failures_and_all_together_have_a_limit():
     assert tries("10.0.1.1", "right") == 0
 
 
-def test_behind_a_proxy_each_visitor_is_counted_alone():
-    site = Site(password="right", **PROXY)
+@pytest.mark.parametrize("settings", [PROXY, {"proxies": PROXY["proxies"]}])
+def test_behind_a_proxy_each_visitor_is_counted_alone(settings):
+    site = Site(password="right", **settings)
 
     def tries(forwarded, password="wrong"):
         headers = [(b"x-forwarded-for", each.encode()) for each in forwarded]

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import math
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta, timezone
 from urllib.parse import quote, unquote, urljoin
 
 import pytest
@@ -33,7 +33,10 @@ from trioflow.web._words import ago, as_json, clock, cut, duration, number, plai
         (3605, "1h"),
         (187_200, "2d 4h"),
         (-5, "-5.0s"),
+        (1e300, "1.16e+295d"),
         (math.inf, "∞"),
+        (-math.inf, "-∞"),
+        (math.nan, "?"),
     ],
 )
 def test_durations(seconds, said):
@@ -51,6 +54,10 @@ def test_durations(seconds, said):
         (187_200, "in 2d 4h"),
         (12 * 86_400, "in 12d"),
         (59.7, "in 1m"),
+        (1e300, "in 1.16e+295d"),
+        (math.inf, "in ∞"),
+        (-math.inf, "∞ ago"),
+        (math.nan, "?"),
     ],
 )
 def test_times_relative_to_now(away, said):
@@ -59,6 +66,9 @@ def test_times_relative_to_now(away, said):
 
 def test_a_time_beyond_the_calendar_is_a_number():
     assert clock(1e15) == "1000000000000000"
+    assert [clock(far) for far in (1e300, math.inf, math.nan)] == ["1e+300", "inf", "nan"]
+    edge = datetime(9999, 12, 31, 23, tzinfo=timezone(timedelta(hours=-5)))
+    assert plain(edge) == "9999-12-31 23:00:00-05:00"
     assert clock(1_795_770_000) == "2026-11-27 09:00:00"
 
 

@@ -85,7 +85,8 @@ def _bind(default: str) -> Callable[[F], F]:
     "proxies",
     multiple=True,
     metavar="ADDRESS",
-    help="From where that is believed: 10.0.0.7, 10.0.0.0/24; may be given several times.",
+    help="The address of a proxy, from where that and X-Forwarded-For are believed: 10.0.0.7, "
+    "10.0.0.0/24; may be given several times.",
 )
 @click.option("--https", is_flag=True, help="Browsers reach it by HTTPS, through a proxy.")
 @click.option(

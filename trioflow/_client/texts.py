@@ -6,6 +6,7 @@ And what is said of an instance in a line. Errors say what to write instead.
 from __future__ import annotations
 
 import inspect
+import math
 import operator
 import re
 from collections.abc import Callable, Sequence
@@ -33,6 +34,7 @@ __all__ = [
 
 _SPAN: Final = re.compile(r"(\d+(?:\.\d+)?)([smhdw])")
 _SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+_SHOWN: Final = 200  # characters of a text that are repeated in an error
 _ALL_OTHERS = inspect.Parameter.VAR_POSITIONAL
 _COMPARED: dict[str, Callable[[Any, Any], Any]] = {
     "=": operator.eq,
@@ -48,10 +50,13 @@ def json_or_text(text: str) -> Any:
     """Return the value that a text is in JSON, or the text itself if it is no JSON.
 
     Raises:
-        ArgumentError: It begins like an object, an array or a string of JSON, and is none.
+        ArgumentError: It begins like an object, an array or a string of JSON, and is none, or its
+            values are in each other too often.
     """
     try:
         return msgspec.json.decode(text)
+    except RecursionError:
+        raise ArgumentError(f"{_short(text)} is nested too deeply to be read") from None
     except msgspec.DecodeError as error:
         if not text.lstrip().startswith(("{", "[", '"')):
             return text
@@ -59,8 +64,8 @@ def json_or_text(text: str) -> Any:
         if "truncated" in why:
             why = "it is not complete"
         raise ArgumentError(
-            f"{text!r} begins like JSON, and is none: {why}. A text that begins so is given as a "
-            'string of JSON, in "double quotes"'
+            f"{_short(text)} begins like JSON, and is none: {why}. A text that begins so is given "
+            'as a string of JSON, in "double quotes"'
         ) from None
 
 
@@ -110,15 +115,25 @@ def moment_of(text: str, now: float, *, ahead: bool = False) -> float:
         ahead: Whether ``2h`` is a time to come instead.
 
     Raises:
-        ArgumentError: It is no time.
+        ArgumentError: It is no time, or not one of the years from 1 to 9999.
     """
-    if span := _SPAN.fullmatch(text):
-        away = float(span[1]) * _SECONDS[span[2]]
-        return now + away if ahead else now - away
     try:
-        return _utc(text).timestamp()
+        if span := _SPAN.fullmatch(text):
+            away = float(span[1]) * _SECONDS[span[2]]
+            moment = now + away if ahead else now - away
+        else:
+            moment = _utc(text).timestamp()
     except ValueError:
-        raise ArgumentError(f"{text!r} is no time; write 2h, 7d or 2026-11-26T09:30") from None
+        raise ArgumentError(
+            f"{_short(text)} is no time; write 2h, 7d or 2026-11-26T09:30"
+        ) from None
+    try:
+        datetime.fromtimestamp(moment, UTC)
+    except (OverflowError, OSError, ValueError):
+        raise ArgumentError(
+            f"{_short(text)} is no time of the years from 1 to 9999; write one that is nearer"
+        ) from None
+    return moment
 
 
 def span_of(text: str) -> float:
@@ -128,7 +143,7 @@ def span_of(text: str) -> float:
         ArgumentError: It is none.
     """
     span = _SPAN.fullmatch(text) or _SPAN.fullmatch(f"{text}s")
-    if span is None:
+    if span is None or math.isinf(float(span[1])):
         raise ArgumentError(f"{text!r} is no length of time; write 30s, 5m or 2h")
     return float(span[1]) * _SECONDS[span[2]]
 
@@ -148,6 +163,10 @@ def condition_of(text: str) -> Condition:
         if how != "=" and isinstance(wanted, str):
             wanted = _utc(wanted)
         made: Condition = _COMPARED[how](attribute(name.strip()), wanted)
+    except OverflowError:
+        raise ArgumentError(
+            f"{_short(text)}: its time in UTC is none of the years from 1 to 9999"
+        ) from None
     except ValueError as error:
         raise ArgumentError(str(error)) from None
     return made
@@ -173,6 +192,10 @@ def detail_of(one: Description) -> str:
     if one.reason:
         return one.reason
     return "" if one.custom_status is None else msgspec.json.encode(one.custom_status).decode()
+
+
+def _short(text: str) -> str:
+    return repr(text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…")
 
 
 def _utc(text: str) -> datetime:

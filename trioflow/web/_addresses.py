@@ -14,6 +14,10 @@ from typing import Final
 from urllib.parse import urlencode
 
 from starlette.convertors import Convertor, register_url_convertor
+from starlette.exceptions import HTTPException
+
+from trioflow._codec.limits import check_characters
+from trioflow.errors import ArgumentError
 
 __all__ = ["escaped", "query_string", "unescaped"]
 
@@ -42,7 +46,10 @@ class _IdConvertor(Convertor[str]):
     regex = "[^/]+"
 
     def convert(self, value: str) -> str:
-        return unescaped(value)
+        try:
+            return check_characters(unescaped(value), "an id")
+        except ArgumentError as error:  # stores would fail in ways of their own
+            raise HTTPException(400, str(error)) from error
 
     def to_string(self, value: str) -> str:
         return escaped(value)

@@ -19,7 +19,7 @@ from starlette.routing import BaseRoute
 
 from trioflow import Registry
 from trioflow.web import _reading
-from trioflow.web._filtering import TROUBLES, Wanted, number_in
+from trioflow.web._filtering import TROUBLES, Wanted, after_in, number_in
 from trioflow.web._instance import reading
 from trioflow.web._instance.divergence import Divergence
 from trioflow.web._instance.facts import KINDS
@@ -71,7 +71,7 @@ async def _instances(site: Site, request: Request) -> _reading.InstancePage:
     """A page of instances, newest first: the page `/instances`."""
     given = request.query_params
     limit = number_in(given, "limit", 50, _MOST)
-    after = given.get("after") or None
+    after = after_in(given)
     return await _reading.instances(site.client, Wanted.of(given), limit=limit, after=after)
 
 
@@ -117,7 +117,7 @@ async def _tasks(site: Site, request: Request) -> reading.TasksView:
 
 async def _family(site: Site, request: Request) -> Family:
     """The parents of an instance, and its sub-workflows."""
-    after = request.query_params.get("after") or None
+    after = after_in(request.query_params)
     limit = number_in(request.query_params, "limit", 50, _MOST)
     return await reading.family_of(site.client, request.path_params["id"], after=after, limit=limit)
 
@@ -145,7 +145,7 @@ async def _workers(site: Site, _request: Request) -> _reading.Staff:
 async def _schedules(site: Site, request: Request) -> _reading.SchedulePage:
     """A page of schedules, newest first: the page `/schedules`."""
     limit = number_in(request.query_params, "limit", 50, _MOST)
-    after = request.query_params.get("after") or None
+    after = after_in(request.query_params)
     return await _reading.schedules(site.client, limit=limit, after=after)
 
 

@@ -11,9 +11,10 @@ from starlette.exceptions import HTTPException
 
 from trioflow._client.arguments import Filters, instance_filter
 from trioflow._client.texts import condition_of, moment_of
+from trioflow._codec.limits import check_characters
 from trioflow.backends.records import Status, Trouble
 
-__all__ = ["STATUSES", "TROUBLES", "Wanted", "number_in"]
+__all__ = ["STATUSES", "TROUBLES", "Wanted", "after_in", "number_in"]
 
 STATUSES: Final[tuple[str, ...]] = get_args(Status)
 
@@ -125,6 +126,15 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         except (TypeError, ValueError) as error:
             raise HTTPException(400, str(error)) from error
         return cast("Filters", chosen)
+
+
+def after_in(given: ImmutableMultiDict[str, Any]) -> str | None:
+    """Return the id after which a page begins; ``None`` for the first page.
+
+    Raises:
+        ArgumentError: It has characters that no id can have.
+    """
+    return check_characters(given.get("after", ""), "after") or None
 
 
 def number_in(

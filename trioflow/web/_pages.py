@@ -11,7 +11,7 @@ from starlette.routing import BaseRoute
 
 from trioflow import InstanceNotFound
 from trioflow.web import _reading
-from trioflow.web._filtering import STATUSES, TROUBLES, Wanted, number_in
+from trioflow.web._filtering import STATUSES, TROUBLES, Wanted, after_in, number_in
 from trioflow.web._site import Site, get, page, url
 
 __all__ = ["routes"]
@@ -42,7 +42,7 @@ async def _instances(site: Site, request: Request) -> Response:
     if request.query_params.get("go") and (there := await _exact(site, request, wanted.id)):
         return there
     limit = number_in(request.query_params, "limit", _ROWS, _MOST_ROWS)
-    after = request.query_params.get("after") or None
+    after = after_in(request.query_params)
     status, error, found = 200, None, None
     try:
         found = await _reading.instances(site.client, wanted, limit=limit, after=after)
@@ -76,7 +76,7 @@ async def _exact(site: Site, request: Request, id: str) -> Response | None:
 
 async def _schedules(site: Site, request: Request) -> Response:
     limit = number_in(request.query_params, "limit", _ROWS, _MOST_ROWS)
-    after = request.query_params.get("after") or None
+    after = after_in(request.query_params)
     found = await _reading.schedules(site.client, limit=limit, after=after)
     return page(site, request, "schedules.html", found=found, after=after)
 

@@ -18,6 +18,8 @@ __all__ = ["FILTERS", "ago", "as_json", "clock", "duration", "number"]
 
 _UNITS: Final = ((86_400, "d"), (3600, "h"), (60, "m"), (1, "s"))
 _LONG: Final = 300  # characters of a value that are shown in a line
+_LONGEST: Final = 1e16  # up to here floats are exact to a second or two
+_FAR: Final = 86_400 * 1e7  # seconds; from here on the digits of the days say nothing
 
 
 def clock(seconds: float, timespec: str = "seconds") -> str:
@@ -25,7 +27,7 @@ def clock(seconds: float, timespec: str = "seconds") -> str:
     try:
         moment = datetime.fromtimestamp(seconds, UTC)
     except (OverflowError, OSError, ValueError):  # further away than the calendar goes
-        return f"{seconds:.0f}"
+        return f"{seconds:.0f}" if abs(seconds) < _LONGEST else f"{seconds:g}"
     return moment.replace(tzinfo=None).isoformat(" ", timespec)
 
 
@@ -33,8 +35,8 @@ def duration(seconds: float | None) -> str:
     """Return a number of seconds as people read it: ``85ms``, ``4.2s``, ``3m 20s``, ``2d 4h``."""
     if seconds is None:
         return ""
-    if not math.isfinite(seconds):
-        return "∞"
+    if math.isnan(seconds):
+        return "?"
     if seconds < 0:
         return f"-{duration(-seconds)}"
     if seconds < 0.9995:  # noqa: PLR2004 - it would be shown as 1000ms
@@ -46,6 +48,8 @@ def duration(seconds: float | None) -> str:
 
 def _parts(seconds: float, most: int) -> str:
     """Return whole days, hours, minutes and seconds, the largest ``most`` of them."""
+    if seconds >= _FAR:
+        return f"{seconds / 86_400:.3g}d" if math.isfinite(seconds) else "∞"
     left, parts = round(seconds), list[str]()
     for size, unit in _UNITS:
         many, rest = divmod(left, size)
@@ -60,6 +64,8 @@ def _parts(seconds: float, most: int) -> str:
 def ago(seconds: float, now: float) -> str:
     """Return a time relative to now: ``3m ago``, ``5h 10m ago``, ``in 12d``, ``now``."""
     away = abs(seconds - now)
+    if math.isnan(away):
+        return "?"
     if away < 1:
         return "now"
     fine = any(size <= away < 10 * size for size, _ in _UNITS[:2])
@@ -91,7 +97,11 @@ def plain(value: Any) -> str:
         case str():
             return value
         case datetime():
-            return value.astimezone(UTC).isoformat(" ", "seconds").removesuffix("+00:00") + " UTC"
+            try:
+                moment = value.astimezone(UTC)
+            except (OverflowError, ValueError):  # in UTC it is not of a year from 1 to 9999
+                return value.isoformat(" ", "seconds")
+            return moment.isoformat(" ", "seconds").removesuffix("+00:00") + " UTC"
         case [*items]:
             return ", ".join(plain(each) for each in items)
         case _:

@@ -4,7 +4,9 @@
 
 from __future__ import annotations
 
+import math
 import re
+import sys
 import xml.etree.ElementTree as ET
 from itertools import pairwise
 
@@ -27,7 +29,7 @@ from trioflow._model import events as ev
 from trioflow._model.turns import Cancelled, Completed, Continued, Failed, Reset, Turn, encode_turn
 from trioflow.backends.records import ActivityKey
 from trioflow.web._instance.drawing import draw
-from trioflow.web._instance.scale import offset, scale_of
+from trioflow.web._instance.scale import Piece, Scale, offset, scale_of
 
 HOSTILE = "<script>alert('1')</script>\" onload=x & ]]>"
 FAILURE = Failure(type="shop.Declined", message="no\nmoney")
@@ -228,6 +230,20 @@ def test_the_next_wake_up_belongs_to_the_axis():
     assert "wakes at" in draw(seen).svg
 
 
+@pytest.mark.parametrize("wakes_at", [1e12, float(sys.maxsize), 1e300, 1.7e308, math.inf, math.nan])
+@pytest.mark.parametrize("true_scale", [False, True])
+def test_a_wake_up_that_is_very_far_away_can_be_drawn(wakes_at, true_scale):
+    seen = timeline((0, [started()], [run("0:0")]), (9, [done("0:0")], []), wakes_at=wakes_at)
+    ticks = scale_of(seen, true_scale=true_scale).ticks()
+    assert 0 < len(ticks) < 20
+    assert all(len(tick.label) < 20 for tick in ticks)
+    assert len(draw(seen, true_scale=true_scale).svg) < 10_000
+
+
+def test_the_lines_of_the_axis_end_though_times_cannot_be_told_apart():
+    assert len(list(Scale([Piece(1e300, math.nextafter(1e300, 2e300), 0, 100)]).ticks())) < 20
+
+
 @pytest.mark.parametrize("times", [[0.0], [0, 0, 0], [0, 1e-6, 5e5, 1e9], [0, 3, 3, 1e6, 2e6, 9e6]])
 def test_places_never_go_backwards(times):
     steps = [(at, [started() if not n else ev.Woken()], []) for n, at in enumerate(times)]
@@ -260,6 +276,8 @@ def test_ticks_are_round_and_do_not_run_into_each_other():
         (150, 30, "2m 30s"),
         (90_000, 3600, "1d 1h"),
         (90_000.5, 0.5, "1d 1h 0.5s"),
+        (2e9, 1e9, "23148d"),
+        (1e300, 1e299, "1.16e+295d"),
     ],
 )
 def test_an_offset_is_as_exact_as_its_step(seconds, step, text):

@@ -7,14 +7,13 @@ classes say what a thing is, and ``instance.css`` how that looks.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 
 import msgspec
 from markupsafe import Markup, escape
 
 from trioflow.web._instance.scale import Piece, Scale, scale_of
 from trioflow.web._instance.timeline import Bar, Mark, Timeline
-from trioflow.web._words import duration, number
+from trioflow.web._words import clock, duration, number
 
 __all__ = ["Drawing", "Row", "draw"]
 
@@ -389,16 +388,13 @@ def _said(timeline: Timeline) -> str:
 
 
 def _moment(seconds: float) -> str:
-    try:
-        moment = datetime.fromtimestamp(seconds, UTC)
-    except (OverflowError, ValueError):  # further away than the calendar goes
-        return f"{seconds:.0f}"
-    return moment.replace(tzinfo=None).isoformat(" ", "milliseconds") + " UTC"
+    return f"{clock(seconds, 'milliseconds')} UTC"
 
 
 def _short(seconds: float) -> str:
     """Return a length of time in one unit."""
     for unit, size in (("y", 365 * 86400), ("d", 86400), ("h", 3600), ("min", 60)):
         if seconds >= size:
-            return f"{seconds / size:.0f} {unit}"
+            many = seconds / size
+            return f"{many:.0f} {unit}" if many < 1e6 else f"{many:.3g} {unit}"  # noqa: PLR2004 - digits
     return f"{seconds:.0f} s"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 
@@ -27,6 +28,8 @@ _STEPS = (
 )
 _PER_TICK = 11.0  # per cent of the width from one label to the next, at least
 _LABEL = 6.0  # how much of that it takes itself
+_MOST_TICKS = 100  # of one piece; there are ten or so, if floats can tell them apart
+_FURTHEST = 1e300  # of the times that are drawn: one can calculate with them
 
 
 class Piece(msgspec.Struct, frozen=True):
@@ -95,9 +98,14 @@ class Scale:
             yield Tick(piece.x, piece.start, self._label(piece.start, 0.001))
             return
         least = length * _PER_TICK / piece.width
-        step = next((each for each in _STEPS if each >= least), _STEPS[-1])
+        step = next((each for each in _STEPS if each >= least), None)
+        if step is None:
+            step = 10.0 ** math.ceil(math.log10(least))
         number = -(-(piece.start - self.start) // step)  # the first that is not before the piece
-        while (at := self.start + number * step) <= piece.end:
+        for _ in range(_MOST_TICKS):
+            at = self.start + number * step
+            if at > piece.end:
+                break
             yield Tick(self.at(at), at, self._label(at, step))
             number += 1
 
@@ -132,7 +140,7 @@ def _range(timeline: Timeline) -> tuple[float, float]:
     """Return what is to be seen: all, or if there are more bars only the time of these."""
     start, end = timeline.start, timeline.until
     if timeline.wakes_at is not None:
-        end = max(end, timeline.wakes_at)
+        end = max(end, min(timeline.wakes_at, _FURTHEST))
     if len(timeline.bars) < timeline.total and timeline.bars:
         start = max(start, timeline.bars[0].start)
         ends = (timeline.until if bar.end is None else bar.end for bar in timeline.bars)
@@ -200,6 +208,8 @@ def _laid_out(gaps: Sequence[tuple[float, float]], cut: dict[float, float]) -> l
     return pieces
 
 
+_LONG_STEP = 1e9  # seconds; nothing but days matters
+_MANY_DAYS = 1e7  # no more digits than say something
 _UNITS = (("d", 86400), ("h", 3600), ("m", 60))
 
 
@@ -210,6 +220,9 @@ def offset(seconds: float, step: float) -> str:
         seconds: How long.
         step: How exact it has to be, in seconds.
     """
+    if step >= _LONG_STEP:
+        days = seconds / 86400
+        return f"{days:.0f}d" if days < _MANY_DAYS else f"{days:.3g}d"
     digits = next((n for n in range(6) if round(10.0**-n, 9) <= step), 6)
     left = round(seconds, digits)
     parts: list[str] = []

@@ -10,6 +10,7 @@ from starlette.responses import PlainTextResponse, Response
 
 from trioflow import InstanceNotFound, Registry
 from trioflow._model.limits import Limit
+from trioflow.web._filtering import after_in
 from trioflow.web._instance import reading
 from trioflow.web._instance.drawing import draw
 from trioflow.web._instance.facts import KINDS, Wanted
@@ -120,7 +121,7 @@ async def history(site: Site, request: Request) -> Response:
 async def family(site: Site, request: Request) -> Response:
     """Show the instances around one."""
     view = await _view(site, request)
-    after = request.query_params.get("after") or None
+    after = after_in(request.query_params)
     try:
         found = await reading.family_of(
             site.client, view.instance.id, after, _CHILDREN, _GRANDCHILDREN

@@ -42,8 +42,10 @@ class Access:
             refused.
         proxy_header: The header in which a reverse proxy says whom it has let in, as
             ``"X-Forwarded-User"``. ``None`` if there is none.
-        proxies: The addresses or networks from which that header is believed, as ``"10.0.0.7"``,
-            ``"10.0.0.0/24"``.
+        proxies: The addresses or networks of reverse proxies, as ``"10.0.0.7"``,
+            ``"10.0.0.0/24"``. From there, and from nowhere else, that header is believed, and
+            ``X-Forwarded-For``, by which visitors who sign in are told apart: without it the
+            failures of one make all that come through the proxy wait.
         https: Whether browsers reach the page by HTTPS though it is served without, behind a
             proxy. Then the session's cookie is sent by HTTPS only.
         local_reads: Whether those on the same machine may look without signing in.
@@ -51,8 +53,8 @@ class Access:
             with the process. Processes that serve the same page need the same one.
 
     Raises:
-        ValueError: A name, an address, a header or the key cannot be used, or ``proxy_header`` and
-            ``proxies`` are not given together.
+        ValueError: A name, an address, a header or the key cannot be used, or ``proxy_header`` is
+            given without ``proxies``.
         TypeError: ``hosts`` or ``proxies`` is one text.
     """
 
@@ -74,10 +76,10 @@ class Access:
                 raise ValueError(
                     f"hosts: {host!r} is no name of a host; write it without a scheme and a port"
                 )
-        if bool(self.proxy_header) != bool(self.proxies):
+        if self.proxy_header and not self.proxies:
             raise ValueError(
-                "proxy_header and proxies go together: the header is believed from those addresses "
-                "and from no others"
+                "proxy_header needs proxies: the header is believed from those addresses and from "
+                "no others"
             )
         if self.proxy_header and not _TOKEN.fullmatch(self.proxy_header):
             raise ValueError(f"proxy_header: {self.proxy_header!r} is no name of a header")
