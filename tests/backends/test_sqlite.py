@@ -343,6 +343,26 @@ async def test_a_worker_is_kept_out_when_a_move_broke_off_before_it_ended_the_wo
     await backend.aclose()
 
 
+async def test_a_destination_is_cleared_in_parts(tmp_path, monkeypatch):
+    monkeypatch.setattr(moves, "_CLEARED_AT_ONCE", 2)
+    backend = await opened(tmp_path / "flow.db")
+    fence = Fence(move="m", role="destination", other="elsewhere", at=0.0)
+    await backend.create([new(f"n{number}") for number in range(5)])
+    assert await backend.fence(fence) is None
+    connection = backend._store().connection
+    statements: list[str] = []
+    connection.set_trace_callback(statements.append)
+    assert await backend.clear("m")
+    connection.set_trace_callback(None)
+    # Three parts, what is left, and the news of it.
+    assert sum(statement.startswith("BEGIN") for statement in statements) == 3 + 1 + 1
+    assert await backend.count(InstanceFilter()) == 0
+    assert connection.execute("SELECT count(*) FROM turns").fetchone() == (0,)
+    with pytest.raises(StoreFenced):
+        await backend.create([new("late")])
+    await backend.aclose()
+
+
 async def test_a_locked_file(tmp_path, monkeypatch):
     monkeypatch.setattr(sqlite_dialect, "_BUSY_TIMEOUT", 0.01)
 
