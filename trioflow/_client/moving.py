@@ -333,7 +333,9 @@ class StoreMove:
 
     # --- what has to be so --------------------------------------------------------------
 
-    async def _obstacles(self, source: Fence | None, destination: Fence | None) -> list[str]:
+    async def _obstacles(  # noqa: PLR0911 - one for each obstacle
+        self, source: Fence | None, destination: Fence | None
+    ) -> list[str]:
         """Return why the stores as they are cannot be source and destination, if they cannot."""
         resumed = source is not None and source.closed
         if source is not None and resumed:

@@ -386,29 +386,14 @@ def import_common(store: SqlStore, move: str, common: MovedCommon) -> bool:
 def clear(store: SqlStore, move: str) -> bool:
     """See `MovableBackend.clear`. No transaction is open: each part is one of its own."""
     queries = store.move_queries
-<<<<<<< HEAD
-    with store.transaction():
-        found = _destination_of(store, move)
-        if found is None:
-            return False
-        with store.dialect.fences.passing(store.connection, fence_text(found)):
-            for query in queries.clear_of.values():
-                store.execute(query)
-            store.execute(queries.clear_limits)
-            forget_version(store)
-            _note(store, msgspec.structs.replace(found, completed=False, clearing=True))
-    return True
-=======
-    completed = True
     while True:
         with store.transaction():
             found = _destination_of(store, move)
             if found is None:
                 return False
             with store.dialect.fences.passing(store.connection, fence_text(found)):
-                if completed:
-                    _note(store, msgspec.structs.replace(found, completed=False))
-                    completed = False
+                if not found.clearing or found.completed:
+                    _note(store, msgspec.structs.replace(found, completed=False, clearing=True))
                 rows = store.execute(queries.oldest, _CLEARED_AT_ONCE).fetchall()
                 if not rows:
                     for query in queries.clear_of.values():
@@ -421,4 +406,3 @@ def clear(store: SqlStore, move: str) -> bool:
                     store.write(statement, ids)
                 store.write(OF_NUMBERS, [seq for _, seq in rows])
                 store.write(INSTANCES, ids)
->>>>>>> mend_move
