@@ -41,6 +41,10 @@ def move(
     """
     if dry_run and abort:
         raise click.UsageError("--dry-run and --abort exclude each other")
+    if source == destination:
+        raise click.UsageError(
+            "FROM and TO are the same store; give TO another one, which is empty"
+        )
     first, _ = Store.of(source, None).check_there(), Store.of(destination, None)
     plan = StoreMove(first, destination, unfinished_only=unfinished_only)
     ends = shown(plan.source), shown(plan.destination)

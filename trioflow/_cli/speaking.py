@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import traceback
 from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
 import click
+import trio
 from click.core import ParameterSource
 
 from trioflow import Client, Handle, JsonCodec, Signal, TrioflowError, Update
@@ -215,23 +217,45 @@ def _signal_in(modules: tuple[str, ...], name: str) -> Signal[Any] | None:
 @click.option(
     "--request", metavar="ID", help="The request's id: asked again with it, nothing is done twice."
 )
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="SECONDS",
+    help="How long to wait for the answer.  [default: for ever]",
+)
 @_traceback
 @store_options
 def update(
-    *, store: Store, id: str, name: str, value: str | None, request: str | None, trace: bool
+    *,
+    store: Store,
+    id: str,
+    name: str,
+    value: str | None,
+    request: str | None,
+    timeout: float | None,
+    trace: bool,
 ) -> None:
-    """Ask an instance for something, and print its answer as JSON."""
+    """Ask an instance for something, and print its answer as JSON.
+
+    The request is stored, and answered when the instance has a handler of that name.
+    """
     given = _given(value)
 
     async def main(client: Client) -> None:
-        handle = client.handle(id)
-        if request is None:
-            await _print_answer(lambda: handle.update(name, *given), trace=trace)
+        asked: Any = name
+        if request is not None:
+            anything: Any = Any
+            plain: Any = Update(name, argument=anything) if given else Update(name)
+            asked = plain.options(id=request)
+        begun = await client.handle(id).start_update(asked, *given)
+        with trio.move_on_after(math.inf if timeout is None else timeout):
+            await _print_answer(begun.result, trace=trace)
             return
-        anything: Any = Any
-        plain: Any = Update(name, argument=anything) if given else Update(name)
-        asked = plain.options(id=request)
-        await _print_answer(lambda: handle.update(asked, *given), trace=trace)
+        raise click.ClickException(
+            f"{shown(id)} has not answered {shown(name)!r} in {timeout:g} s. The request is stored "
+            f"as {shown(begun.id)!r}: ask again with --request {shown(begun.id)} to wait for its "
+            "answer. Is there an update of that name?"
+        )
 
     store.run(main)
 

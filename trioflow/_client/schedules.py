@@ -66,6 +66,10 @@ _ALWAYS: Final = 1e15
 TRIGGERED: Final = "trigger-"
 
 
+class _ScheduleNotFound(InstanceNotFound):
+    _text = "there is no such schedule, {instance!r}"
+
+
 class ScheduledRun(msgspec.Struct, frozen=True):
     """A run of a schedule: the id of its instance, and when it was due, epoch seconds."""
 
@@ -264,9 +268,9 @@ class ScheduleHandle(Generic[R]):
     async def _record(self) -> InstanceRecord:
         record = await self._client.backend.get(self.id)
         if record is None:
-            raise InstanceNotFound(self.id, "there is no such schedule")
+            raise _ScheduleNotFound(self.id)
         if record.workflow != SCHEDULE_WORKFLOW:
-            raise InstanceNotFound(self.id, f"it is no schedule, but a {record.workflow!r}")
+            raise _ScheduleNotFound(self.id, f"it is no schedule, but a {record.workflow!r}")
         return record
 
     async def _tell(self, message: ScheduleMessage) -> None:

@@ -199,5 +199,10 @@ def _short(text: str) -> str:
 
 
 def _utc(text: str) -> datetime:
-    moment = datetime.fromisoformat(text)
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise ValueError(
+            f"{text!r} is no number and no time; write amount>=10 or due<2026-12-01"
+        ) from None
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
