@@ -326,7 +326,9 @@ class StoreMove:
 
     # --- what has to be so --------------------------------------------------------------
 
-    async def _obstacles(self, source: Fence | None, destination: Fence | None) -> list[str]:
+    async def _obstacles(  # noqa: PLR0911 - one after the other
+        self, source: Fence | None, destination: Fence | None
+    ) -> list[str]:
         """Return why the stores as they are cannot be source and destination, if they cannot."""
         resumed = source is not None and source.closed
         if source is not None and resumed:
@@ -446,6 +448,7 @@ class StoreMove:
         if (
             destination is not None
             and destination.role == "destination"
+            and destination.other == self._source_name  # or another store is being moved there
             and not destination.completed
             # One that is closed, and holds something, is another one's.
             and not (destination.closed and await self._destination.count(_ALL))
