@@ -16,15 +16,18 @@ redis = pytest.importorskip("redis")
 
 from tests.servers import redis as servers  # noqa: E402
 from trioflow import Registry, Signal, open_client, open_worker  # noqa: E402
+from trioflow._model.limits import Limit  # noqa: E402
 from trioflow.backends.commits import (  # noqa: E402
     ActivityResult,
     InstanceCommit,
     Message,
     NewInstance,
+    NewQuestion,
     Unit,
 )
 from trioflow.backends.filters import InstanceFilter  # noqa: E402
 from trioflow.backends.moves import Fence  # noqa: E402
+from trioflow.backends.records import Reached  # noqa: E402
 from trioflow.backends.redis import wire  # noqa: E402
 from trioflow.backends.redis.backend import RedisBackend  # noqa: E402
 from trioflow.backends.redis.errors import explain  # noqa: E402
@@ -36,6 +39,7 @@ from trioflow.errors import (  # noqa: E402
     DataRefused,
     LeaseLost,
     SchemaError,
+    StoreFenced,
 )
 from trioflow.testing.conformance.stage import (  # noqa: E402
     DONE,
@@ -101,14 +105,17 @@ async def opened(url, prefix, **options):
         await backend.aclose()
 
 
-def lose_the_next_answer(backend):
+def lose_the_next_answer(backend, then=lambda: None):
     """Let the server do what it is asked, once, and lose what it says."""
     connection = backend._connections.calls
     send = connection._send
 
     def lossy(requests, *, again):
+        answers = send(requests, again=again)
+        if any(isinstance(answer, redis.exceptions.NoScriptError) for answer in answers):
+            return answers  # nothing is done before it is loaded
         connection._send = send
-        send(requests, again=again)
+        then()
         raise redis.ConnectionError("lost")
 
     connection._send = lossy
@@ -151,6 +158,33 @@ async def test_a_lost_answer_changes_nothing_twice(server, prefix):
         results = [ActivityResult(key("a", "0:0"), b"result")]
         assert await backend.commit("w", [Unit(results=results)]) == [None]
         assert (await backend.get("a")).unread == 2
+
+
+async def test_a_lost_answer_is_given_again_by_a_store_that_is_closed_since(server, prefix):
+    fence = Fence(move="m", role="source", other="elsewhere", at=0.0)
+    async with opened(server, prefix) as backend, opened(server, prefix) as mover:
+        await backend.create([new("a")])
+        question = NewQuestion("q", "a", "", b"?", 9e9)
+        calls = [
+            (lambda: backend.create([new("b")]), [True]),
+            (lambda: backend.send("a", b"once"), "done"),
+            (lambda: backend.create_and_send(new("c"), b"first"), Reached("", True, False)),
+            (lambda: backend.suspend("a", b"{}"), "done"),
+            (lambda: backend.resume("a"), "done"),
+            (lambda: backend.set_limit(Limit(kind="queue", name="q", concurrency=1)), None),
+            (lambda: backend.ask(question), "done"),
+            (lambda: backend.terminate("a", TERMINATED), "done"),
+            (lambda: backend.remove(_ALL, ids=["a"], limit=1), 1),
+        ]
+        for call, wanted in calls:
+            lose_the_next_answer(backend, then=lambda: trio.run(mover.fence, fence))
+            assert await call() == wanted
+            with pytest.raises(StoreFenced):
+                await call()
+            await mover.lift_fence("m", forget=True)
+        lose_the_next_answer(backend, then=lambda: trio.run(mover.fence, fence))
+        with pytest.raises(StoreFenced):
+            await backend.register_worker("w", "w")
 
 
 async def test_a_lost_taking_is_recalled(server, prefix):

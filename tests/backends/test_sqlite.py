@@ -20,12 +20,20 @@ from tests.backends.old_rows import OLD_BYTES, OLD_ROWS, old_rows_go_on
 from trioflow._model.limits import NO_LIMITS
 from trioflow.backends.commits import Closing, InstanceCommit, NewInstance, Unit
 from trioflow.backends.filters import InstanceFilter
+from trioflow.backends.moves import Fence
 from trioflow.backends.records import Execution, Heartbeat
-from trioflow.backends.sql.operations import changes, reads
+from trioflow.backends.sql.operations import changes, moves, reads
 from trioflow.backends.sqlite import dialect as sqlite_dialect
 from trioflow.backends.sqlite import schema as sqlite_schema
 from trioflow.backends.sqlite.backend import SqliteBackend
-from trioflow.errors import BackendUnavailable, CorruptStore, LeaseLost, SchemaError
+from trioflow.errors import (
+    BackendUnavailable,
+    CorruptStore,
+    LeaseLost,
+    SchemaError,
+    StoreFenced,
+)
+from trioflow.testing.conformance.stage import step
 
 SCHEMA = Path(__file__).with_name("sqlite_schema.sql")
 
@@ -307,6 +315,48 @@ async def test_a_lost_transaction_fails_what_was_in_it_and_nothing_else(tmp_path
     assert outcomes[2].unwrap() == [True]
     assert await backend.get("before") is None
     assert await backend.get("after") is not None
+    await backend.aclose()
+
+
+async def test_a_worker_is_kept_out_when_a_move_broke_off_before_it_ended_the_workers(
+    tmp_path, monkeypatch
+):
+    backend, mover = await opened(tmp_path / "flow.db"), await opened(tmp_path / "flow.db")
+    await backend.register_worker("w1", "w")
+    await backend.create([new("a")])
+    assert (await backend.take_instances("w1", ("default",), 1)).instances
+
+    def die(store):
+        raise BackendUnavailable("the disk is gone")
+
+    monkeypatch.setattr(moves, "end_workers", die)
+    with pytest.raises(BackendUnavailable):
+        await mover.fence(Fence(move="m", role="source", other="elsewhere", at=0.0))
+    with pytest.raises(StoreFenced, match="moved to elsewhere"):
+        await backend.commit("w1", [Unit(instances=[step("a", 0)])])
+    with pytest.raises(StoreFenced, match="moved to elsewhere"):
+        await backend.create([new("b")])
+    await mover.aclose()
+    await backend.aclose()
+
+
+async def test_a_destination_is_cleared_in_parts(tmp_path, monkeypatch):
+    monkeypatch.setattr(moves, "_CLEARED_AT_ONCE", 2)
+    backend = await opened(tmp_path / "flow.db")
+    fence = Fence(move="m", role="destination", other="elsewhere", at=0.0)
+    await backend.create([new(f"n{number}") for number in range(5)])
+    assert await backend.fence(fence) is None
+    connection = backend._store().connection
+    statements: list[str] = []
+    connection.set_trace_callback(statements.append)
+    assert await backend.clear("m")
+    connection.set_trace_callback(None)
+    # Three parts, what is left, and the news of it.
+    assert sum(statement.startswith("BEGIN") for statement in statements) == 3 + 1 + 1
+    assert await backend.count(InstanceFilter()) == 0
+    assert connection.execute("SELECT count(*) FROM turns").fetchone() == (0,)
+    with pytest.raises(StoreFenced):
+        await backend.create([new("late")])
     await backend.aclose()
 
 

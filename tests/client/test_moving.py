@@ -22,6 +22,7 @@ from trioflow import (
 from trioflow._client import moving
 from trioflow.backends.filters import InstanceFilter
 from trioflow.backends.memory import MemoryBackend
+from trioflow.backends.moves import Refusal
 from trioflow.backends.sqlite.backend import SqliteBackend
 from trioflow.backends.sqlite.fencing import SqliteFences
 from trioflow.testing.conformance.stage import TERMINATED, new
@@ -383,6 +384,28 @@ async def test_what_has_begun_at_the_destination_is_not_given_up(begins):
     assert await is_open(destination)
     assert await destination.count(ALL) == there
     assert not await is_open(source)
+
+
+@pytest.mark.parametrize("removed", [1, 4, 7, 8], ids=lambda number: f"{number} before it")
+async def test_what_is_removed_while_a_store_is_checked_is_passed_over(removed, monkeypatch):
+    source, destination = await empty(), await empty()
+    ids = [f"n{number:02}" for number in range(14)]
+    await source.create([new(id) for id in ids])
+    pages = []
+
+    async def check(page):
+        pages.append([one.id for one in page])
+        if len(pages) == 2:
+            for id in ids[8 - removed : 8]:
+                await source.terminate(id, TERMINATED)
+                await source.remove(ALL, ids=[id], limit=1)
+        return [Refusal(one.id, "no") for one in page]
+
+    monkeypatch.setattr(destination, "check_import", check)
+    report = await StoreMove(source, destination).check()
+    assert [one.instance for one in report.problems] == ids
+    assert sorted({id for page in pages for id in page}) == ids
+    assert len(pages) <= 5  # it does not begin anew
 
 
 async def test_there_must_be_something_to_give_up():

@@ -50,7 +50,13 @@ from trioflow.backends.abc import Backend
 from trioflow.backends.filters import InstanceFilter
 from trioflow.backends.moves import Fence, MovableBackend, MovedInstance, fence_text
 from trioflow.backends.urls import open_backend
-from trioflow.errors import BackendError, BackendUnavailable, StoreFenced, TrioflowError
+from trioflow.errors import (
+    BackendError,
+    BackendUnavailable,
+    InstanceNotFound,
+    StoreFenced,
+    TrioflowError,
+)
 
 __all__ = ["MoveProblem", "MoveReport", "StoreMove"]
 
@@ -146,10 +152,11 @@ class StoreMove:
             report = await self._numbers()
             known = source is not None and _is_end_of(destination, source)
             if not problems and not known:  # what is closed, or done, takes nothing by way of trial
-                reader = _Reader(self._source, self._unfinished_only)
+                reader = _Reader(self._source, self._unfinished_only, in_use=True)
                 while len(problems) < _MOST_PROBLEMS and (page := await reader.page()):
                     refused = await self._destination.check_import(page)
-                    problems += [MoveProblem(one.instance, one.why) for one in refused]
+                    found = [MoveProblem(one.instance, one.why) for one in refused]
+                    problems += [one for one in found if one not in problems]
             return msgspec.structs.replace(report, problems=problems[:_MOST_PROBLEMS])
 
     async def run(self, *, told: Callable[[MoveReport], object] | None = None) -> MoveReport:
@@ -466,25 +473,52 @@ class _Reader:
     Args:
         backend: The store.
         unfinished_only: Whether finished ones are left out.
+        in_use: Whether some may be removed meanwhile. Then it may give a few of them again.
 
     Attributes:
         after: The id of the last one that was read.
     """
 
-    def __init__(self, backend: MovableBackend, unfinished_only: bool = False) -> None:  # noqa: FBT001, FBT002
+    def __init__(
+        self,
+        backend: MovableBackend,
+        unfinished_only: bool = False,  # noqa: FBT001, FBT002
+        *,
+        in_use: bool = False,
+    ) -> None:
         self.after: str | None = None
         self._backend = backend
         self._unfinished_only = unfinished_only
+        self._in_use = in_use
+        self._older: list[str] = []  # the last id of each page but the last
+        self._page: list[str] = []  # the ids of that
         self._rest: list[MovedInstance] = []
 
     async def page(self) -> list[MovedInstance]:
         """Return the next ones; none at the end."""
-        found = await self._backend.export(
-            limit=_PAGE, after=self.after, unfinished_only=self._unfinished_only
-        )
+        while True:
+            try:
+                found = await self._backend.export(
+                    limit=_PAGE, after=self.after, unfinished_only=self._unfinished_only
+                )
+            except InstanceNotFound:
+                if not self._in_use or self.after is None:
+                    raise
+                self._go_back()
+            else:
+                break
         if found:
             self.after = found[-1].id
+        if found and self._in_use:
+            self._older += self._page[-1:]
+            self._page = [one.id for one in found]
         return found
+
+    def _go_back(self) -> None:
+        """Let the next page begin after one that was read before the last, which is gone."""
+        (self._page or self._older).pop()
+        left = self._page or self._older
+        self.after = left[-1] if left else None
 
     async def next(self) -> MovedInstance | None:
         """Return the next one, ``None`` at the end."""

@@ -389,7 +389,9 @@ class SqlBackend(abc.ABC, Generic[S]):
         return await self._write(moves.import_common, move, common, told=_never)
 
     async def clear(self, move: str) -> bool:
-        return await self._write(moves.clear, move)
+        cleared = await self._run_alone(moves.clear, self._store(), move)
+        await self._write(_nothing, told=_always)
+        return cleared
 
     # --- waking -------------------------------------------------------------------------
 

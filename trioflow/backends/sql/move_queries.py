@@ -5,17 +5,20 @@ Written as those in `trioflow.backends.sql.queries`.
 
 from __future__ import annotations
 
-from trioflow.backends.sql.dialect import Dialect, Insert
+from trioflow.backends.sql.dialect import Delete, Dialect, Insert
 from trioflow.backends.sql.queries import EXECUTION_COLUMNS
 from trioflow.backends.sql.rows import RECORD_COLUMNS
 
 __all__ = [
     "EVERYTHING",
+    "INSTANCES",
     "MOVED_ACTIVITIES",
     "MOVED_COLUMNS",
     "MOVED_EXECUTIONS",
     "MOVED_INSTANCES",
     "MOVED_REQUESTS",
+    "OF_INSTANCES",
+    "OF_NUMBERS",
     "MoveQueries",
 ]
 
@@ -39,6 +42,13 @@ EVERYTHING = (
     *("shared_claims", "shared", "kept_slots", "questions", "instances"),
 )
 """The tables of what workers and clients write."""
+
+OF_INSTANCES = tuple(
+    Delete(table, ("instance",))
+    for table in ("turns", "inbox", "activities", "requests", "executions", "admitted")
+)
+OF_NUMBERS = Delete("attributes", ("seq",))
+INSTANCES = Delete("instances", ("id",))
 
 
 class MoveQueries:
@@ -76,6 +86,7 @@ class MoveQueries:
     add_claim = """INSERT INTO shared_claims
         (name, number, instance, life, execution, command, size, granted, event)
         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"""
+    oldest = "SELECT id, seq FROM instances ORDER BY seq LIMIT ?"
     limits = "SELECT settings, state FROM limits WHERE kind <> '' ORDER BY kind, name"
     clear_limits = "DELETE FROM limits WHERE kind <> ''"
 

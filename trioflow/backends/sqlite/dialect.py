@@ -118,6 +118,11 @@ def _code(exc: Exception) -> int:
     return int(getattr(exc, "sqlite_errorcode", 0)) & 0xFF
 
 
+def _is_refusal(exc: Exception) -> bool:
+    """Return whether it is a fence that has refused a change."""
+    return getattr(exc, "sqlite_errorcode", 0) == sqlite3.SQLITE_CONSTRAINT_TRIGGER
+
+
 class SqliteDialect:
     """See `Dialect`.
 
@@ -183,11 +188,14 @@ class SqliteDialect:
         try:
             yield
             raw.execute(commit)
-        except BaseException:
+        except BaseException as exc:
             # A full disk, for one, has already ended it.
             if raw.in_transaction:
                 for statement in rollback:
                     raw.execute(statement)
+            if isinstance(exc, sqlite3.Error) and _is_refusal(exc):
+                # To the driver it is one more violated constraint, as is a `conflict`.
+                raise self.error(exc) from exc
             raise
 
     def in_transaction(self, connection: Connection) -> bool:
@@ -205,7 +213,7 @@ class SqliteDialect:
 
     def error(self, exc: Exception) -> Exception:  # noqa: PLR0911 - a table of errors
         code, path = _code(exc), self._path
-        if getattr(exc, "sqlite_errorcode", 0) == sqlite3.SQLITE_CONSTRAINT_TRIGGER:
+        if _is_refusal(exc):
             return StoreFenced(f"{path}: {said(str(exc)) or exc}")
         if code in _CORRUPT:
             return CorruptStore(

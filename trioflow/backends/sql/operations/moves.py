@@ -37,11 +37,14 @@ from trioflow.backends.moves import (
 from trioflow.backends.records import Execution
 from trioflow.backends.sql.dialect import Insert
 from trioflow.backends.sql.move_queries import (
+    INSTANCES,
     MOVED_ACTIVITIES,
     MOVED_COLUMNS,
     MOVED_EXECUTIONS,
     MOVED_INSTANCES,
     MOVED_REQUESTS,
+    OF_INSTANCES,
+    OF_NUMBERS,
 )
 from trioflow.backends.sql.operations.attributes import write_attributes
 from trioflow.backends.sql.operations.keeping import ended_execution, execution_row
@@ -66,6 +69,7 @@ __all__ = [
 
 _THERE = "there is an instance of that id"
 _PAGE_BYTES = 8 * 1024 * 1024  # of turns
+_CLEARED_AT_ONCE = 200  # instances
 
 _decode_fence = msgspec.json.Decoder(Fence).decode
 _decode_limit = msgspec.json.Decoder(Limit).decode
@@ -380,16 +384,27 @@ def import_common(store: SqlStore, move: str, common: MovedCommon) -> bool:
 
 
 def clear(store: SqlStore, move: str) -> bool:
-    """See `MovableBackend.clear`."""
+    """See `MovableBackend.clear`. No transaction is open: each part is one of its own."""
     queries = store.move_queries
-    with store.transaction():
-        found = _destination_of(store, move)
-        if found is None:
-            return False
-        with store.dialect.fences.passing(store.connection, fence_text(found)):
-            for query in queries.clear_of.values():
-                store.execute(query)
-            store.execute(queries.clear_limits)
-            forget_version(store)
-            _note(store, msgspec.structs.replace(found, completed=False, clearing=True))
-    return True
+    begun = False
+    while True:
+        with store.transaction():
+            found = _destination_of(store, move)
+            if found is None or (begun and not found.clearing):
+                return False
+            with store.dialect.fences.passing(store.connection, fence_text(found)):
+                if not begun:
+                    _note(store, msgspec.structs.replace(found, completed=False, clearing=True))
+                    begun = True
+                rows = store.execute(queries.oldest, _CLEARED_AT_ONCE).fetchall()
+                if not rows:
+                    for query in queries.clear_of.values():
+                        store.execute(query)
+                    store.execute(queries.clear_limits)
+                    forget_version(store)
+                    return True
+                ids = [id for id, _ in rows]
+                for statement in OF_INSTANCES:
+                    store.write(statement, ids)
+                store.write(OF_NUMBERS, [seq for _, seq in rows])
+                store.write(INSTANCES, ids)
