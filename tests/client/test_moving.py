@@ -338,6 +338,20 @@ async def test_a_slow_call_does_not_open_what_another_one_fills():
     assert await destination.count(ALL) == 11
 
 
+async def test_a_move_of_another_store_is_not_given_up(tmp_path):
+    other, source, destination = await empty(), f"sqlite:///{tmp_path}/a.db", await empty()
+    async with open_client(source, registry=flows) as client:
+        await client.start(waits.options(id="w"))
+
+    async def another_gives_up():
+        with pytest.raises(BackendError, match="nothing to give up"):
+            await StoreMove(other, destination).abort()
+
+    call = before(destination.import_instances, another_gives_up)
+    await StoreMove(source, Overridden(destination, import_instances=call)).run()
+    assert await destination.count(ALL) == 1
+
+
 async def _is_started(destination):
     await destination.create([new("started since")])
 
@@ -507,6 +521,32 @@ async def test_a_worker_ends_when_its_store_is_closed():
 async def has_turns(backend, id):
     record = await backend.get(id)
     return record is not None and record.turns
+
+
+@pytest.mark.parametrize("shared", [False, True], ids=["own", "shared"])
+async def test_whoever_watches_hears_that_nothing_will_come(shared, autojump_clock, monkeypatch):
+    source, destination = await empty(), await empty()
+    monkeypatch.setattr(source, "shared", shared)
+
+    async def watch(handle):
+        async for _ in handle.watch():
+            pass
+
+    async def stream(handle):
+        async for _ in handle.stream("steps", str):
+            pass
+
+    async def hears(call, handle):
+        with trio.fail_after(8), pytest.raises(StoreFenced, match="the memory store"):
+            await call(handle)
+
+    async with open_client(source, registry=flows) as client:
+        handle = await client.start(waits.options(id="w"))
+        async with trio.open_nursery() as nursery:
+            for call in (watch, watch, stream, lambda handle: handle.wait()):
+                nursery.start_soon(hears, call, handle)
+            await trio.testing.wait_all_tasks_blocked()
+            await StoreMove(source, destination).run()
 
 
 async def test_whoever_waits_hears_that_nothing_will_come():

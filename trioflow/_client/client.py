@@ -26,6 +26,7 @@ from trioflow._client.arguments import (
 from trioflow._client.bulk import BulkCalls
 from trioflow._client.description import Description, describe
 from trioflow._client.events import check_effect, settling
+from trioflow._client.fences import FenceLooks
 from trioflow._client.handle import Handle, signal_event
 from trioflow._client.limits import LimitCalls
 from trioflow._client.native_cancel import raise_native_cancel, raises_native_cancels
@@ -127,6 +128,7 @@ class Client(BulkCalls, ScheduleCalls, LimitCalls):
             propagators=propagators,
             observers=observers,
         )
+        self._fence_looks = FenceLooks(backend)
         self.waiter = ResultWaiter(backend, self._life_here)
         self.answers = AnswerWaiter(backend)
 
@@ -662,9 +664,11 @@ class Client(BulkCalls, ScheduleCalls, LimitCalls):
 
         Raises:
             ClientClosed: The client's block was left.
+            StoreFenced: The store is closed: nothing will change any more.
         """
         backend = self.backend
         await backend.wait_change(seen, _LOOK_EVERY if backend.shared else math.inf)
+        await self._fence_looks.demand_open()
 
     # --- inside -------------------------------------------------------------------------
 

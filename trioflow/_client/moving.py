@@ -333,7 +333,7 @@ class StoreMove:
 
     # --- what has to be so --------------------------------------------------------------
 
-    async def _obstacles(  # noqa: PLR0911 - one for each obstacle
+    async def _obstacles(  # noqa: PLR0911 - one after the other
         self, source: Fence | None, destination: Fence | None
     ) -> list[str]:
         """Return why the stores as they are cannot be source and destination, if they cannot."""
@@ -455,6 +455,7 @@ class StoreMove:
         if (
             destination is not None
             and destination.role == "destination"
+            and destination.other == self._source_name  # or another store is being moved there
             and not destination.completed
             # One that is closed, and holds something, is another one's.
             and not (destination.closed and await self._destination.count(_ALL))

@@ -386,14 +386,16 @@ def import_common(store: SqlStore, move: str, common: MovedCommon) -> bool:
 def clear(store: SqlStore, move: str) -> bool:
     """See `MovableBackend.clear`. No transaction is open: each part is one of its own."""
     queries = store.move_queries
+    begun = False
     while True:
         with store.transaction():
             found = _destination_of(store, move)
-            if found is None:
+            if found is None or (begun and not found.clearing):
                 return False
             with store.dialect.fences.passing(store.connection, fence_text(found)):
-                if not found.clearing or found.completed:
+                if not begun:
                     _note(store, msgspec.structs.replace(found, completed=False, clearing=True))
+                    begun = True
                 rows = store.execute(queries.oldest, _CLEARED_AT_ONCE).fetchall()
                 if not rows:
                     for query in queries.clear_of.values():
