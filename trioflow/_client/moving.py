@@ -267,9 +267,8 @@ class StoreMove:
             )
         self._unfinished_only = source.unfinished_only
         await self._fence(self._source, self._source_name, source)
-        known = _is_end_of(destination, source)
         # What broke off when it was opened: it was in use, and has nothing of this move.
-        left = known and destination is not None and not destination.closed
+        left = _is_end_of(destination, source) and not destination.closed
         try:
             closed = await self._close_destination(source, left=left)
         except BackendUnavailable:

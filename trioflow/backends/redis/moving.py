@@ -7,7 +7,7 @@ from __future__ import annotations
 import abc
 import secrets
 from collections.abc import Callable, Generator, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import msgspec
 
@@ -108,7 +108,8 @@ class RedisMoves(abc.ABC):
         wanted = (known[0], text, filling, known[1], emptying)
         done = await self._write("fence", *wanted, decode=_same)
         if isinstance(done, list):
-            raise BackendError(_not_kept_out([name.decode() for name in sorted(done)]))
+            names = cast("list[bytes]", done)
+            raise BackendError(_not_kept_out([name.decode() for name in sorted(names)]))
         self._told()
         return bool(done)
 
