@@ -199,6 +199,35 @@ def test_the_tree_of_tasks_comes_from_a_worker_or_is_replayed_here(shop):
     assert "It has not begun." in cli("show", "new").output
 
 
+def test_why_one_is_suspended_is_shown_once(shop):
+    shop(("query", "good", "size"))
+    Path("cli_flows.py").write_text(
+        FLOWS.replace("await charge.options", "await pack(order); x = charge.options")
+    )
+    del sys.modules["cli_flows"]
+    default_registry._workflows.pop("cli_order")
+    default_registry._activities.clear()
+    cli("show", "good", "-m", "cli_flows")
+
+    async def main():
+        async with open_worker(STORE, drain=0) as worker:
+            handle = worker.client.handle("good")
+            await handle.signal("approved", True)
+            seen = worker.client.backend.changes()
+            while (await handle.describe()).status != "suspended":
+                await worker.client.wait_change(seen)
+                seen = worker.client.backend.changes()
+            return [
+                await trio.to_thread.run_sync(lambda c=c: cli("show", "good", *c).output)
+                for c in ((), ("-m", "cli_flows"))
+            ]
+
+    asked, replayed = trio.run(main)
+    (first,) = re.findall(r"^suspended +\w+: (.*)$", asked, re.MULTILINE)
+    assert asked.count(first) == replayed.count(first) == 1
+    assert "'good' is suspended. With --module MODULE" in asked
+
+
 def test_the_tree_is_drawn_again_until_the_end(shop, monkeypatch):
     drawn = threading.Event()
 

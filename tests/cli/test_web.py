@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 from contextlib import contextmanager
@@ -15,9 +16,9 @@ import pytest
 import trio
 from click.testing import CliRunner
 
-from trioflow import open_client
+from trioflow import Registry, StoreMove, open_client
 from trioflow._cli.app import app
-from trioflow._cli.web import _is_loopback, _read_users
+from trioflow._cli.web import _is_loopback, _queues_of, _read_users
 
 pytestmark = pytest.mark.timeout(180)  # processes that begin take their time where all are busy
 
@@ -42,10 +43,10 @@ def shop(tmp_path, monkeypatch):
 
 
 @contextmanager
-def running(*arguments, **environment):
+def running(*arguments, bind="127.0.0.1:0", **environment):
     """A process of the command line; what it prints comes through one pipe."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "trioflow", *arguments, "--bind", "127.0.0.1:0"],
+        [sys.executable, "-m", "trioflow", *arguments, "--bind", bind],
         env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", **environment},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -88,8 +89,13 @@ def act(client, path, **given):
 
 def test_dev_works_and_shows_and_ends_with_its_group():
     with running("dev", "flows", "-v") as process:
+        until(
+            process,
+            r"^store: sqlite:///trioflow.db \(.* export TRIOFLOW_STORE=sqlite:///trioflow.db",
+        )
         password = until(process, r"^Sign in with the password ([0-9a-f-]{19})$")[1]
         with httpx.Client(base_url=address(process)) as client:
+            assert 'href="/sign-in?next=%2Fworkers"' in client.get("/workers").text
             sign_in(client, password)
             given = {"argument-name": "ann", "id": "g"}
             answer = act(client, "/start?workflow=greet", **given)
@@ -99,7 +105,9 @@ def test_dev_works_and_shows_and_ends_with_its_group():
 
             Path("flows.py").write_text(FLOWS.replace("Hello", "Good day"))
             until(process, "A file has changed")
-            client.base_url = address(process)  # another free port
+            # It has not ended for good, and another port is free.
+            found = until(process, r"have ended|^trioflow: (http://127\.0\.0\.1:\d+)/")[1]
+            client.base_url = found
             assert "Signed in as ann" in client.get("/").text  # the session goes on
         os.killpg(process.pid, signal.SIGINT)  # as Ctrl-C in a terminal
         until(process, "Worker and page have ended.")
@@ -123,6 +131,46 @@ def test_dev_leaves_no_orphan_if_it_is_killed():
         process.wait()
         until(process, "Worker and page have ended.")
         assert process.stdout.read() == ""  # nobody else holds the pipe
+
+
+def test_dev_serves_all_queues_that_definitions_name():
+    registry = Registry()
+
+    @registry.workflow(queue="slow")
+    async def flow() -> None: ...
+
+    @registry.activity(queue="mail")
+    async def send() -> None: ...
+
+    assert _queues_of(registry) == ["default", "mail", "slow"]
+
+
+def test_dev_ends_with_what_cannot_be_served():
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with running("dev", "flows", bind=f"127.0.0.1:{port}") as process:
+            until(process, f"--bind 127.0.0.1:{port}: ")
+            assert process.wait(20) == 1
+
+
+def test_dev_waits_for_an_edit_of_code_that_an_edit_broke():
+    with running("dev", "flows") as process:
+        address(process)
+        for broken in ("1 / 0", "import nothing_like_it"):
+            Path("broken").write_text(broken)
+            Path("broken").replace("flows.py")
+            until(process, r"^The worker has ended \(exit code 1\); it begins anew when a file")
+        Path("mended").write_text(FLOWS)
+        Path("mended").replace("flows.py")
+        address(process)
+
+        # No edit opens a store that a move has closed.
+        async def move():
+            await StoreMove("sqlite:///trioflow.db", "sqlite:///other.db").run()
+
+        trio.run(move)
+        until(process, "other.db")
+        assert process.wait(20) == 1
 
 
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])

@@ -148,7 +148,12 @@ async def _look(client: Client, id: str, registries: Sequence[Registry], timeout
         try:
             tasks = await client.handle(id).tasks(timeout=timeout)
         except (NoWorkerAnswered, InstanceSuspended) as error:
-            trouble = f"{error}. With --module MODULE the history is replayed here."
+            said = str(error)
+            if one.suspension is not None and said.startswith(whole := str(InstanceSuspended(id))):
+                said = whole  # what has happened stands under `suspended`
+            trouble = (
+                f"{said.removesuffix('.')}. With --module MODULE the history is replayed here."
+            )
     return _Shown(instance=one, children=children, tasks=tasks, trouble=trouble)
 
 
@@ -165,7 +170,8 @@ def _print(found: _Shown, *, as_json: bool, stream: bool = False) -> None:
 def _picture(found: _Shown) -> Group:
     one = found.instance
     parts: list[Any] = [draw(_head(one), found.tasks or [])]
-    if found.trouble:
+    told = one.suspension is not None and found.trouble == one.suspension.message
+    if found.trouble and not told:  # it stands under `suspended`
         parts.append(Text(shown(found.trouble), "yellow"))
     parts += [Text.assemble((f"{label:<12}", "bold"), text) for label, text in _why(one)]
     for task in one.activities:

@@ -30,7 +30,7 @@ from trioflow._cli.output import shown
 from trioflow.backends.sqlite.backend import SqliteBackend
 from trioflow.backends.urls import open_backend
 
-__all__ = ["InstanceId", "Store", "StoreCommand", "as_json_option", "store_options"]
+__all__ = ["InstanceId", "Store", "StoreCommand", "as_json_option", "one_line", "store_options"]
 
 if TYPE_CHECKING:
     _TextType = click.ParamType[str]
@@ -51,7 +51,7 @@ class StoreCommand(click.Command):
         try:
             return super().invoke(ctx)
         except TrioflowError as error:
-            raise _one_line(error) from error
+            raise one_line(error) from error
 
 
 class _Unavailable(click.ClickException):
@@ -62,7 +62,8 @@ class _NotFound(click.ClickException):
     exit_code = 4
 
 
-def _one_line(error: TrioflowError) -> click.ClickException:
+def one_line(error: TrioflowError) -> click.ClickException:
+    """Return what tells of an error in a line, and ends with the exit code for it."""
     said = shown(str(error))
     if isinstance(error, BackendUnavailable):
         return _Unavailable(said)

@@ -21,7 +21,8 @@ from trioflow import Client, Registry, open_client, open_worker
 from trioflow._cli.definitions import open_registry
 from trioflow._cli.output import console
 from trioflow._cli.store import Store, StoreCommand, store_options
-from trioflow._cli.worker import end_with_parent, joined, run_again_and_again
+from trioflow._cli.worker import PARENT, end_with_parent, joined, reasons_told, run_again_and_again
+from trioflow.backends._common.url_text import shown as without_password
 
 if TYPE_CHECKING:
     from trioflow.web import Access
@@ -35,6 +36,7 @@ _PASSWORD: Final = "TRIOFLOW_WEB_PASSWORD"  # noqa: S105 - a name
 _KEY: Final = "TRIOFLOW_WEB_KEY"
 _LAST_PORT: Final = 65_535
 _ADDRESS: Final = "127.0.0.1:8700"
+_ENDED: Final = "Worker and page have ended."
 
 
 def _bind(default: str) -> Callable[[F], F]:
@@ -156,9 +158,9 @@ def web(
     "--queue",
     "queues",
     multiple=True,
-    default=("default",),
     metavar="NAME",
-    help="A queue that the worker serves; may be given several times.  [default: default]",
+    help="A queue that the worker serves; may be given several times.  [default: all that the "
+    "definitions name, and default]",
 )
 @_bind(_ADDRESS)
 @click.option(
@@ -190,14 +192,18 @@ def dev(
         raise click.UsageError(
             f"--bind {bind} is reached by others; `trioflow worker` and `trioflow web` are for that"
         )
+    if PARENT not in os.environ:  # once, and not whenever it begins anew
+        named = without_password(store.url).strip("'\"")
+        others = f" (for other commands: export TRIOFLOW_STORE={named})"
+        click.echo(f"store: {named}{others if named == store.url else ''}", err=True)
     if not os.environ.get(_PASSWORD):
         os.environ[_PASSWORD] = _made_up()
     if reload:
         # Sessions outlive the processes that are begun anew.
         os.environ.setdefault(_KEY, secrets.token_urlsafe(32))
-        run_again_and_again([*sys.argv[1:], "--no-reload"])
+        run_again_and_again([*sys.argv[1:], "--no-reload"], _ENDED)
         return
-    end_with_parent()
+    supervised = end_with_parent()
     access = _access(password=os.environ[_PASSWORD])
     _log(verbose=verbose)
 
@@ -206,11 +212,24 @@ def dev(
             found = [await stack.enter_async_context(open_registry(each)) for each in modules]
             registry = joined(found)
             worker = await stack.enter_async_context(
-                open_worker(store.url, registry=registry, codec=store.codec, queues=queues)
+                open_worker(
+                    store.url,
+                    registry=registry,
+                    codec=store.codec,
+                    queues=queues or _queues_of(registry),
+                )
             )
             await _serve(_page(worker.client, registry, "trioflow dev", access), bind)
 
-    _run(main, "Worker and page have ended.")
+    with reasons_told(supervised):
+        _run(main, _ENDED, supervised)
+
+
+def _queues_of(registry: Registry) -> list[str]:
+    """Return the queues that definitions name, and the one of those that name none."""
+    named = {each.queue for each in registry.workflows.values()}
+    named |= {each.queue for each in registry.activities.values()}
+    return sorted({"default", *(each for each in named if each is not None)})
 
 
 # --- what the two share ----------------------------------------------------------------------
@@ -334,9 +353,12 @@ def _listening(bind: str) -> str:
         raise click.ClickException(f"--bind {bind}: {error}") from None
 
 
-def _run(main: Callable[[], Any], ended: str) -> None:
+def _run(
+    main: Callable[[], Any], ended: str, supervised: Callable[[], bool] = lambda: False
+) -> None:
     try:
         trio.run(main)
     except* KeyboardInterrupt:
         pass
-    console(stderr=True).print(ended)
+    if not supervised():
+        console(stderr=True).print(ended)

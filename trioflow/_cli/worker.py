@@ -4,31 +4,34 @@ from __future__ import annotations
 
 import logging
 import os
-import shlex
 import signal
+import subprocess
 import sys
 import threading
 import time
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import Awaitable, Callable, Generator, Sequence
+from contextlib import AsyncExitStack, contextmanager
 from functools import partial
 from typing import Any, get_args
 
 import click
 import trio
 
-from trioflow import Registry, TrioflowError, Worker, run_worker
+from trioflow import BackendError, Registry, TrioflowError, Worker, run_worker
 from trioflow._cli.definitions import open_registry
 from trioflow._cli.output import console
-from trioflow._cli.store import Store, StoreCommand, store_options
+from trioflow._cli.store import Store, StoreCommand, one_line, store_options
 from trioflow._worker.code_check import Check
 
-__all__ = ["end_with_parent", "joined", "run_again_and_again", "worker"]
+__all__ = ["PARENT", "end_with_parent", "joined", "reasons_told", "run_again_and_again", "worker"]
 
 _BACKLOG = 15.0  # seconds between two looks at the queues, as Prometheus scrapes by default
 _ENDING = 20  # seconds for a worker to drain before it is killed and begun again
-_PARENT = "TRIOFLOW_RUN_BY"  # in the environment: the process that runs this one anew
+PARENT = "TRIOFLOW_RUN_BY"  # in the environment: the process that runs this one anew
 _LOOK_EVERY = 1.0  # seconds
+_LOOK_FOR_END = 200  # milliseconds
+_LASTING = 64  # added to the exit code of what is run anew, if no edit mends why it has ended
+_ENDED = "The worker has ended."
 
 
 @click.command(cls=StoreCommand)
@@ -89,9 +92,9 @@ def worker(
     stays open until the worker has ended.
     """
     if reload:
-        run_again_and_again([each for each in sys.argv[1:] if each != "--reload"])
+        run_again_and_again([each for each in sys.argv[1:] if each != "--reload"], _ENDED)
         return
-    end_with_parent()
+    supervised = end_with_parent()
     logging.basicConfig(
         level=logging.INFO if verbose else logging.WARNING,
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
@@ -107,9 +110,11 @@ def worker(
             await (run() if metrics is None else _run_measured(run, metrics))
 
     try:
-        trio.run(main)
+        with reasons_told(supervised):
+            trio.run(main)
     except KeyboardInterrupt:
-        console(stderr=True).print("The worker has ended.")
+        if not supervised():
+            console(stderr=True).print(_ENDED)
 
 
 def joined(registries: Sequence[Registry]) -> Registry:
@@ -162,35 +167,115 @@ def _first(group: BaseExceptionGroup[TrioflowError]) -> TrioflowError:
     return _first(error) if isinstance(error, BaseExceptionGroup) else error
 
 
-def run_again_and_again(arguments: Sequence[str]) -> None:
-    """Run this program with other arguments, and again whenever a source file has changed."""
+def run_again_and_again(arguments: Sequence[str], ended: str) -> None:
+    """Run this program with other arguments, and again whenever a source file has changed.
+
+    Args:
+        arguments: Those of the program.
+        ended: What is said when SIGTERM or Ctrl-C has ended both.
+
+    Raises:
+        click.exceptions.Exit: It has ended by itself, before any change or for a reason that no
+            change mends. The exit code is its own.
+    """
     try:
-        from watchfiles import PythonFilter, run_process  # noqa: PLC0415 - takes a while to load
+        from watchfiles import PythonFilter, watch  # noqa: PLC0415 - takes a while to load
     except ModuleNotFoundError:
         raise click.UsageError("--reload needs watchfiles: pip install 'trioflow[cli]'") from None
-    command = shlex.join([sys.executable, "-m", "trioflow", *arguments])
     # A shell that starts this in the background has SIGINT ignored, which the worker would inherit.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    os.environ[_PARENT] = str(os.getpid())
-    run_process(
-        ".",
-        target=command,
-        target_type="command",
-        watch_filter=PythonFilter(),
-        callback=lambda _: click.echo("A file has changed; the worker begins anew.", err=True),
-        sigint_timeout=_ENDING,
-    )
+    for each in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(each, signal.default_int_handler)
+    environment = {**os.environ, PARENT: str(os.getpid())}
+
+    def start() -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", "trioflow", *arguments]
+        return subprocess.Popen(command, env=environment)  # noqa: S603 - this program
+
+    process = start()
+    told = changed = False  # told: that it has ended
+    try:
+        for changes in watch(
+            ".",
+            watch_filter=PythonFilter(),
+            rust_timeout=_LOOK_FOR_END,
+            yield_on_timeout=True,
+        ):
+            code = process.poll()
+            if code is not None and not told:
+                if code >= _LASTING or not changed:
+                    raise click.exceptions.Exit(_plain_code(code))
+                click.echo(
+                    f"The worker has ended (exit code {_plain_code(code)}); it begins anew when a "
+                    "file changes. Ctrl-C ends.",
+                    err=True,
+                )
+                told = True
+            if changes:
+                click.echo("A file has changed; the worker begins anew.", err=True)
+                _stop(process)
+                process, told, changed = start(), False, True
+    except KeyboardInterrupt:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the next Ctrl-C is for the worker's drain
+        _stop(process)
+        console(stderr=True).print(ended)
+    finally:
+        if process.poll() is None:
+            process.kill()
 
 
-def end_with_parent() -> None:
-    """See to it that this process drains and ends if the one that runs it anew is no more."""
-    parent = os.environ.pop(_PARENT, None)
-    if parent is None:
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    """Have a process drain and end, and kill it if that takes too long."""
+    if process.poll() is not None:
         return
+    process.send_signal(signal.SIGINT)
+    try:
+        process.wait(_ENDING)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def _plain_code(code: int) -> int:
+    """Return an exit code as a shell has it, without what says that the reason lasts."""
+    if code < 0:
+        return 128 - code  # a signal has ended it
+    return code - _LASTING if code >= _LASTING else code
+
+
+@contextmanager
+def reasons_told(supervised: Callable[[], bool]) -> Generator[None]:
+    """Tell the process that runs this one anew by the exit code if no edit mends an error.
+
+    That is so for the store's errors and an address that cannot be had, but not for wrong usage:
+    what the arguments name was there at first, so an edit has taken it away.
+    """
+    try:
+        yield
+    except (BackendError, click.ClickException) as error:
+        if not supervised() or isinstance(error, click.UsageError):
+            raise
+        told = one_line(error) if isinstance(error, BackendError) else error
+        told.show()
+        raise click.exceptions.Exit(_LASTING + told.exit_code) from error
+
+
+def end_with_parent() -> Callable[[], bool]:
+    """See to it that this process drains and ends if the one that runs it anew is no more.
+
+    Returns:
+        What says whether there is such a process, and it is still there.
+    """
+    parent = os.environ.pop(PARENT, None)
+    if parent is None:
+        return lambda: False
+
+    def supervised() -> bool:
+        return os.getppid() == int(parent)
 
     def watch() -> None:
-        while os.getppid() == int(parent):
+        while supervised():
             time.sleep(_LOOK_EVERY)
         os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=watch, name="trioflow parent", daemon=True).start()
+    return supervised
