@@ -43,7 +43,10 @@ MISTAKES = {
     "a policy that is none": (lambda s: s.backfill(0, 10, overlap="skipp"), "did you mean 'skip'"),
     "another policy": (lambda s: s.replace(overlap="kill"), "overlap is 'skip', "),
     "a text": (lambda s: s.replace("0 9 * * *"), r"write Cron\('0 9 \* \* \* *'\)"),
-    "a timedelta": (lambda s: s.replace(timedelta(hours=1)), r"write Every\(datetime.timedelta\(seconds=3600\)\)"),
+    "a timedelta": (
+        lambda s: s.replace(timedelta(hours=1)),
+        r"write Every\(datetime.timedelta\(seconds=3600\)\)",
+    ),
     "a call that is made": (lambda s: s.replace(call=report), r"write report\.bind\(argument, …\)"),
     "a function": (lambda s: s.replace(call=print), "a call of a workflow that is not made"),
     "wrong arguments": (lambda s: s.replace(call=report.bind(1)), "'what': Expected str, got int"),
