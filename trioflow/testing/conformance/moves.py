@@ -308,7 +308,7 @@ async def what_is_added_is_what_was_read(stage: Stage) -> None:
         ("none", 1),
     ]
     assert [sum(number for _, number in one.begun) for one in common.limits] == [1, 0, 0]
-    assert await backend.clear(_MOVE)
+    await _empty(backend)
     assert await backend.count(ALL) == 0
     assert not (await backend.limits()).limits
     assert await backend.import_instances(_MOVE, before)
