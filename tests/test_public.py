@@ -57,8 +57,8 @@ PUBLIC = {
     "trioflow.authoring": AUTHORING,
     "trioflow.schedules": "Cron Every",
     "trioflow.observers": """
-        AttemptEnded BatchStored ExecutionEnded ExecutionReplayed InstanceCreated InstanceSuspended
-        LeaseWasLost Observation Observer TurnStored
+        AttemptEnded BatchStored ExecutionEnded ExecutionReplayed InstanceCreated
+        InstanceSuspended InstanceTaken LeaseWasLost Observation Observer TurnStored
     """,
     "trioflow.backends": """
         ActivityTransaction AttributeCondition CallerTransaction Effect Group IndexRow index_rows
