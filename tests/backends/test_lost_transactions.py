@@ -86,7 +86,7 @@ async def test_what_comes_late_is_not_the_next_calls_error_mariadb(tmp_path, ser
 
 async def demand_only_b_is_refused(session, unread):
     store = session.store
-    leases.register_worker(store, "w", "w", ((), ()), None)
+    leases.register_worker(store, "w", ("w", None, ""), ((), ()))
     changes.create(store, [NewInstance("sender", "flow", "of w", b"[]")])
     wanted = taking.Wanted("w", ("of w",), ())
     assert len(taking.take_instances(store, wanted, 1, 0.0).instances) == 1
