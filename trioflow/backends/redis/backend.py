@@ -541,7 +541,7 @@ class RedisBackend(RedisMoves):
 
     async def _few_in_trouble(self, where: InstanceFilter) -> bytes:
         """Pack those that are in the trouble that a filter means; nothing if they are many."""
-        if where.trouble in {None, "suspended"}:
+        if where.trouble is None or where.trouble == "suspended":
             return b""
         ids = await self._in_trouble(where.trouble, where.trouble_after, _MOST_TROUBLES + 1)
         return wire.pack(ids) if len(ids) <= _MOST_TROUBLES else b""
