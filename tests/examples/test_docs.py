@@ -5,6 +5,7 @@ What is tested but not shown stands in a comment of the page that begins with `<
 
 from __future__ import annotations
 
+import logging
 import re
 import sys
 import types
@@ -33,7 +34,18 @@ def blocks(page: Path) -> list[str]:
     return ["\n" * text.count("\n", 0, m.start(1)) + m[1] for m in BLOCK.finditer(text)]
 
 
+@pytest.fixture
+def logging_as_before():
+    """Take back what a page does to our logger: the tests that follow would log by it."""
+    ours = logging.getLogger("trioflow")
+    level, handlers = ours.level, [*ours.handlers]
+    yield
+    ours.setLevel(level)
+    ours.handlers[:] = handlers
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+@pytest.mark.usefixtures("logging_as_before")
 def test_the_python_blocks_of_a_page_run(page: Path, tmp_path: Path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(default_registry, "_workflows", dict(known_workflows(Registry())))

@@ -98,6 +98,11 @@ def hidden(text):
     return fields
 
 
+def told(caplog):
+    """Return what the pages themselves have logged; a worker that stands beside them logs, too."""
+    return [record for record in caplog.records if record.name == "trioflow.web"]
+
+
 def text_of(answer):
     return html.unescape(re.sub(r"<[^>]*>", " ", answer.text))
 
@@ -265,7 +270,7 @@ async def test_an_instance_is_told_and_asked(clock, caplog):
         turns = [turn for each in await handle.history() for turn in each.turns]
         asked = [event for turn in turns for event in turn.events if hasattr(event, "update")]
         assert re.fullmatch("ann through the web page, [0-9a-f]{12}", asked[0].update)
-    said = [record.getMessage() for record in caplog.records if record.name == "trioflow.web"]
+    said = [record.getMessage() for record in told(caplog)]
     assert said == [
         "'ann' signed in, from 127.0.0.1",
         "'ann': update, instance 'cart-1': 'add'",
@@ -274,7 +279,7 @@ async def test_an_instance_is_told_and_asked(clock, caplog):
         "'ann': query, instance 'cart-1', refused: 'nothing'",
         "'ann': signal, instance 'cart-1': 'approved'",
     ]
-    last = caplog.records[-1]
+    last = told(caplog)[-1]
     assert (last.user, last.action, last.instance) == ("ann", "signal", "cart-1")
 
 
@@ -463,7 +468,7 @@ async def test_a_name_in_the_log_cannot_begin_a_line(clock, caplog):
         text = (await browser.http.get("/instances")).text
         (path,) = set(re.findall(r'href="(/instances/[^"?/]+)"', text))
         await browser.act(f"{path}/do/cancel", reason="c\nd")
-    assert "'a\\nb\\x1b[31m': 'c\\nd'" in caplog.records[-1].getMessage()
+    assert "'a\\nb\\x1b[31m': 'c\\nd'" in told(caplog)[-1].getMessage()
 
 
 async def test_a_query_that_nobody_answers_ends(clock):
@@ -504,7 +509,7 @@ async def test_what_a_filter_shows_is_cancelled_together(clock, caplog, monkeypa
         assert left == ["other", "x0", "x9"]
         reason = (await browser.client.handle("x4").describe()).reason
         assert reason == "over (by ann through the web page)"
-    said = caplog.records[-1].getMessage()
+    said = told(caplog)[-1].getMessage()
     assert said.startswith("'ann': cancel, 4 instances of {")
     assert said.endswith("}: 'over'")
 
