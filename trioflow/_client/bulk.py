@@ -42,7 +42,8 @@ BATCH = 100
 
 _OPEN: tuple[Status, ...] = ("running", "suspended")
 
-_Act = Callable[[InstanceRecord], Awaitable[bool]]
+# What acts on one: whether there was something to do, or why it cannot be done.
+_Act = Callable[[InstanceRecord], Awaitable[bool | str]]
 
 
 def _of_many(method: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Coroutine[Any, Any, T]]:
@@ -71,8 +72,9 @@ class BulkReport(msgspec.Struct, frozen=True):
             between the look and the act, say.
         after: Where to go on, if ``limit`` left some out: give it to the same call. ``None`` if
             all were reached.
-        refused: Ids of those to which it cannot be done, and why: of `BulkCalls.reset`, those that
-            hold what they share with others, say. The rest was done all the same.
+        refused: Ids of those to which it cannot be done, and why, the newest first: of
+            `BulkCalls.reset`, those that hold what they share with others, say. The rest was done
+            all the same.
     """
 
     done: int
@@ -207,9 +209,8 @@ class BulkCalls(abc.ABC):
         """
         check_reason(reason)
         where = _filter("reset", filters, ("failed", "suspended", "terminated"), ("failed",))
-        refused: dict[str, str] = {}
 
-        async def reset(record: InstanceRecord) -> bool:
+        async def reset(record: InstanceRecord) -> bool | str:
             handle: Handle[Any] = Handle(self._client, record.id, None, life=record.life)
             try:
                 await handle.reset(reason=reason)
@@ -218,12 +219,11 @@ class BulkCalls(abc.ABC):
             except (ArgumentError, CorruptStore) as exc:
                 now = await self.backend.get(record.id)
                 if now is not None and now.life == record.life and now.status in where.status:
-                    refused[record.id] = str(exc)
+                    return str(exc)
                 return False
             return True
 
-        report = await self._each(where, reset, limit, after)
-        return msgspec.structs.replace(report, passed=report.passed - len(refused), refused=refused)
+        return await self._each(where, reset, limit, after)
 
     @raises_native_cancels
     @_of_many
@@ -336,6 +336,7 @@ class BulkCalls(abc.ABC):
         rest = math.inf if limit is None else check_count("limit", limit, 0)
         walk = _Walk(self.backend, where, after)
         done = passed = 0
+        refused: dict[str, str] = {}
         while rest > 0:
             size = int(min(rest, BATCH))
             begun = walk.cursor
@@ -345,12 +346,17 @@ class BulkCalls(abc.ABC):
             except Exception as exc:
                 exc.add_note(f"{done} instances were done before; after={begun!r} goes on there")
                 raise
-            done += sum(acted)
-            passed += len(found) - sum(acted)
+            done += acted.count(True)
+            passed += acted.count(False)
+            refused |= {
+                record.id: why
+                for record, why in zip(found, acted, strict=True)
+                if isinstance(why, str)
+            }
             rest -= len(found)
             if len(found) < size:
-                return BulkReport(done, passed, None)
-        return BulkReport(done, passed, walk.cursor)
+                return BulkReport(done, passed, None, refused)
+        return BulkReport(done, passed, walk.cursor, refused)
 
 
 class _Walk:
@@ -444,9 +450,9 @@ def _filter(
     return msgspec.structs.replace(where, status=where.status or meant or allowed)
 
 
-async def _together(act: _Act, records: Sequence[InstanceRecord]) -> list[bool]:
+async def _together(act: _Act, records: Sequence[InstanceRecord]) -> list[bool | str]:
     """Act on a batch at once, and raise an error only after all of it was tried."""
-    acted = [False] * len(records)
+    acted: list[bool | str] = [False] * len(records)
     errors: list[Exception] = []
 
     async def one(place: int, record: InstanceRecord) -> None:
