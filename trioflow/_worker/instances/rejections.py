@@ -18,7 +18,8 @@ from trioflow._worker.instances import reports
 from trioflow._worker.instances.batch import Batch, OpenUnit
 from trioflow._worker.instances.held import HeldInstance
 from trioflow._worker.instances.holdings import Holdings
-from trioflow._worker.instances.recorder import Recorder, birth
+from trioflow._worker.instances.outgoing import birth
+from trioflow._worker.instances.recorder import Recorder
 from trioflow._worker.log_fields import of_instance, of_key
 from trioflow.backends.commits import ActivityResult, ActivityRetry
 from trioflow.backends.records import ActivityKey
