@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import signal
+import threading
 from contextlib import AsyncExitStack
 
 import anyio
@@ -58,6 +59,24 @@ def pytest_pyfunc_call(pyfuncitem):
     names = pyfuncitem._fixtureinfo.argnames
     harness.run(pyfuncitem.obj, **{name: pyfuncitem.funcargs[name] for name in names})
     return True
+
+
+# What of a store runs for as long as it is open.
+_OF_STORES = ("trioflow storage", "trioflow reads", "trioflow notifier")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item):
+    """Fail a test that leaves a store open: that would keep connections and threads until the end.
+
+    Python 3.13 warns of such connections, but in whatever test the garbage collector finds them.
+    """
+    before = set(threading.enumerate())
+    result = yield
+    left = [each.name for each in set(threading.enumerate()) - before]
+    left = [name for name in left if name.startswith(_OF_STORES)]
+    assert not left, f"not closed: {', '.join(sorted(left))}"
+    return result
 
 
 @pytest.fixture

@@ -21,6 +21,7 @@ __all__ = [
     "LOCAL",
     "SERVERS",
     "Clock",
+    "PassesOn",
     "clock_of",
     "connection_of",
     "forget_worker",
@@ -68,6 +69,16 @@ class Clock:
 
     async def advance(self, seconds):
         self.now += seconds
+
+
+class PassesOn:
+    """A store that passes all calls on to another one, but for what a subclass does itself."""
+
+    def __init__(self, backend):
+        self._backend = backend
+
+    def __getattr__(self, name):
+        return getattr(self._backend, name)
 
 
 def open_store(kind, path, servers, *, clock=None):

@@ -156,6 +156,23 @@ def test_the_architecture_names_every_part():
     assert parts - named == set()
 
 
+@pytest.mark.parametrize("page", ["CONTRIBUTING.md", "docs/architecture.md"])
+def test_every_file_and_folder_that_is_named_is_there(page: str):
+    text = (ROOT / page).read_text("utf-8")
+    named = set(re.findall(r"`(?:\*/)?([\w./-]*\w(?:\.py|\.lua|\.md|\.toml|/))`", text))
+    there = [path for part in ("trioflow", "tests", "docs", "benchmarks") for path in tree(part)]
+    there += [f"/{path.name}{'/' * path.is_dir()}" for path in ROOT.iterdir()]
+    assert len(named) > 50
+    assert [name for name in named if not any(path.endswith(f"/{name}") for path in there)] == []
+
+
+def tree(part: str) -> list[str]:
+    return [
+        f"/{path.relative_to(ROOT).as_posix()}{'/' * path.is_dir()}"
+        for path in [ROOT / part, *(ROOT / part).rglob("*")]
+    ]
+
+
 SCRIPTS = [ROOT / ".ci" / "run", *sorted((ROOT / "scripts").iterdir())]
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from tests.stores import ALL, marked, open_store
 from trioflow.backends._common.connections import Connections
+from trioflow.backends._common.thread import CallGroup
 from trioflow.backends.commits import NewInstance
 from trioflow.errors import BackendUnavailable
 
@@ -37,7 +38,7 @@ class Slow:
     """A connection that is not there before it is let through."""
 
     def __init__(self):
-        self.begun, self.may_end = threading.Event(), threading.Event()
+        self.begun, self.may_end, self.closed = (threading.Event() for _ in range(3))
         self.tried = 0
         self.first_fails = False
 
@@ -50,7 +51,7 @@ class Slow:
         return self
 
     def close(self):
-        pass
+        self.closed.set()
 
 
 @pytest.mark.parametrize("how", ["fails", "is cancelled"])
@@ -89,3 +90,23 @@ async def test_if_the_first_does_not_get_through_the_next_one_opens(host, how):
     assert connections.are_open
     await connections.aclose(lambda _: None)
     assert set(threading.enumerate()) == before
+
+
+async def test_a_connection_that_is_not_waited_for_is_closed_once_it_is_there(host):
+    slow = Slow()
+    connections = Connections("a store", slow.connect, slow.connect)
+    calls = CallGroup()
+
+    async def opening():
+        with calls.entered():
+            await connections.open_once(connections.open)
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(opening)
+        while not slow.begun.is_set():
+            await anyio.sleep(0)
+        calls.leave()
+        group.cancel_scope.cancel()
+    assert not connections.are_open
+    slow.may_end.set()
+    assert await anyio.to_thread.run_sync(slow.closed.wait, 30)

@@ -10,7 +10,7 @@ import anyio.lowlevel
 import pytest
 import trio
 
-from tests.stores import opened
+from tests.stores import PassesOn, opened
 from tests.worker.flow import in_memory, until
 from trioflow import BackendUnavailable, InstanceAlreadyExists, Registry, open_client, open_worker
 from trioflow.backends.memory import MemoryBackend
@@ -23,17 +23,14 @@ async def echo(n: int) -> int:
     return n
 
 
-class Slow:
+class Slow(PassesOn):
     """Passes all calls on; what creates an instance waits until it is let through."""
 
     def __init__(self, backend):
-        self._backend = backend
+        super().__init__(backend)
         self.asked = anyio.Event()
         self.go = anyio.Event()
         self.lose_answer = False
-
-    def __getattr__(self, name):
-        return getattr(self._backend, name)
 
     async def commit(self, worker, units):
         if not any(commit.new for unit in units for commit in unit.instances):

@@ -7,6 +7,7 @@ import msgspec
 import pytest
 import trio
 
+from tests.client.shop import number, shop
 from tests.stores import opened
 from tests.worker.flow import Gate, in_memory, until, until_parked
 from trioflow import (
@@ -17,28 +18,11 @@ from trioflow import (
     Registry,
     RemoteError,
     RetryPolicy,
-    Signal,
     UnknownDefinition,
     open_worker,
     set_status,
 )
 from trioflow.backends.memory import MemoryBackend
-
-number = Signal("number", int)
-
-
-def shop():
-    flows = Registry()
-
-    @flows.workflow
-    async def quick(n: int) -> int:
-        return n
-
-    @flows.workflow
-    async def waiting(n: int = 0) -> int:
-        return n + await number.receive()
-
-    return flows, quick, waiting
 
 
 async def test_an_id_is_used_once_at_a_time(flow):

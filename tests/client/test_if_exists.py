@@ -4,29 +4,19 @@ from __future__ import annotations
 
 import pytest
 
+from tests.client.shop import number, shop
 from tests.worker.flow import in_memory, serving, until_parked
 from trioflow import (
     ArgumentError,
     DefinitionError,
     InstanceAlreadyExists,
     InstanceTerminated,
-    Registry,
-    Signal,
 )
 
-number = Signal("number", int)
 
-
-def shop():
-    flows = Registry()
-
-    @flows.workflow
-    async def quick(n: int) -> int:
-        return n
-
-    @flows.workflow
-    async def waiting(n: int = 0) -> int:
-        return n + await number.receive()
+def asking():
+    """Return the shop, and a workflow that calls its first one, whoever has started that."""
+    flows, quick, waiting = shop()
 
     @flows.workflow
     async def asks(n: int) -> int:
@@ -36,7 +26,7 @@ def shop():
 
 
 async def test_a_repeated_start_returns_the_one_that_is_there(flow):
-    flows, _, waiting, _ = shop()
+    flows, _, waiting, _ = asking()
     once = waiting.options(id="x", if_exists="return")
     async with flow.worker(flows) as worker, flow.client(flows) as elsewhere:
         first = await worker.client.start(once, 1)
@@ -49,7 +39,7 @@ async def test_a_repeated_start_returns_the_one_that_is_there(flow):
 
 
 async def test_a_returned_handle_is_bound_to_its_life(clock):
-    flows, _, waiting, _ = shop()
+    flows, _, waiting, _ = asking()
     async with serving(in_memory(clock), flows) as client:
         await client.start(waiting.options(id="x"), 1)
         found = await client.start(waiting.options(id="x", if_exists="return"), 2)
@@ -59,7 +49,7 @@ async def test_a_returned_handle_is_bound_to_its_life(clock):
 
 
 async def test_another_workflow_is_not_returned(clock):
-    flows, quick, waiting, _ = shop()
+    flows, quick, waiting, _ = asking()
     async with serving(in_memory(clock), flows) as client:
         await client.start(waiting.options(id="x"), 1)
         with pytest.raises(InstanceAlreadyExists, match=r"of workflow .*waiting', not of .*quick'"):
@@ -67,7 +57,7 @@ async def test_another_workflow_is_not_returned(clock):
 
 
 async def test_a_finished_one_may_be_started_again(clock):
-    flows, quick, waiting, _ = shop()
+    flows, quick, waiting, _ = asking()
     again = waiting.options(id="x", if_exists="return", reuse_finished=True)
     async with serving(in_memory(clock), flows) as client:
         assert await client.run(quick.options(id="x"), 1) == 1
@@ -78,7 +68,7 @@ async def test_a_finished_one_may_be_started_again(clock):
 
 
 async def test_a_finished_one_may_count_as_existing(flow):
-    flows, quick, waiting, _ = shop()
+    flows, quick, waiting, _ = asking()
     unique = quick.options(id="x", reuse_finished=False)
     async with flow.worker(flows) as worker:
         client = worker.client
@@ -93,7 +83,7 @@ async def test_a_finished_one_may_count_as_existing(flow):
 
 
 async def test_an_unfinished_one_may_be_replaced(flow):
-    flows, quick, waiting, _ = shop()
+    flows, quick, waiting, _ = asking()
     instead = waiting.options(id="x", if_exists="replace")
     async with flow.worker(flows) as worker, flow.client(flows) as elsewhere:
         for client in (worker.client, elsewhere):
@@ -109,7 +99,7 @@ async def test_an_unfinished_one_may_be_replaced(flow):
 
 
 async def test_what_was_replaced_was_terminated(clock):
-    flows, _, waiting, _ = shop()
+    flows, _, waiting, _ = asking()
 
     @flows.workflow
     async def parent() -> str:
@@ -129,14 +119,14 @@ async def test_what_was_replaced_was_terminated(clock):
 
 
 async def test_they_are_no_options_of_a_sub_workflow(clock):
-    flows, _, _, asks = shop()
+    flows, _, _, asks = asking()
     async with serving(in_memory(clock), flows) as client:
         with pytest.raises(ArgumentError, match="options of a start"):
             await client.run(asks, 1)
 
 
 def test_bad_options_are_refused():
-    _, quick, _, _ = shop()
+    _, quick, _, _ = asking()
     with pytest.raises(DefinitionError, match=r"did you mean 'replace'\?"):
         quick.options(if_exists="replaced")  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="reuse_finished is True or False"):

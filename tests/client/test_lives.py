@@ -8,6 +8,7 @@ import msgspec
 import pytest
 import trio
 
+from tests.client.shop import number, shop
 from tests.stores import opened
 from tests.worker.flow import Gate, in_memory, until, until_parked
 from trioflow import (
@@ -18,7 +19,6 @@ from trioflow import (
     InstanceNotFound,
     InstanceTerminated,
     Registry,
-    Signal,
     continue_as_new,
     open_client,
     open_worker,
@@ -28,22 +28,7 @@ from trioflow._client.waiting import _Waiter
 from trioflow.backends.commits import NewInstance
 from trioflow.backends.memory import MemoryBackend
 
-number = Signal("number", int)
 GONE = (InstanceTerminated, InstanceNotFound)
-
-
-def shop():
-    flows = Registry()
-
-    @flows.workflow
-    async def quick(n: int) -> int:
-        return n
-
-    @flows.workflow
-    async def waiting(n: int = 0) -> int:
-        return n + await number.receive()
-
-    return flows, quick, waiting
 
 
 class Waiting:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import trio
 
+from tests.stores import PassesOn
 from trioflow import Registry, activity_info, open_client, open_worker
 from trioflow.backends.memory import MemoryBackend
 from trioflow.backends.records import Heartbeat, TakenActivities, TakenInstances
@@ -13,37 +14,34 @@ from trioflow.backends.sqlite.backend import SqliteBackend
 PATIENCE = 20  # seconds, for what takes much less
 
 
-class Deaf:
+class Deaf(PassesOn):
     """Passes everything on, but keeps from a worker that it was buried, until it commits."""
 
     def __init__(self, store):
-        self._store = store
+        super().__init__(store)
         self.deaf = False
         self.registered = trio.Event()
 
-    def __getattr__(self, name):
-        return getattr(self._store, name)
-
     async def register_worker(self, *args, **kwargs):
-        await self._store.register_worker(*args, **kwargs)
+        await self._backend.register_worker(*args, **kwargs)
         self.registered.set()
 
     async def commit(self, worker, units):
         self.deaf = False
-        return await self._store.commit(worker, units)
+        return await self._backend.commit(worker, units)
 
     async def take_instances(self, *args, **kwargs):
         if self.deaf:
             return TakenInstances([], None)
-        return await self._store.take_instances(*args, **kwargs)
+        return await self._backend.take_instances(*args, **kwargs)
 
     async def take_activities(self, *args, **kwargs):
         if self.deaf:
             return TakenActivities([], None)
-        return await self._store.take_activities(*args, **kwargs)
+        return await self._backend.take_activities(*args, **kwargs)
 
     def heartbeat(self, worker):
-        return Heartbeat(alive=True) if self.deaf else self._store.heartbeat(worker)
+        return Heartbeat(alive=True) if self.deaf else self._backend.heartbeat(worker)
 
 
 def build(gates, begun):

@@ -9,7 +9,6 @@ import contextlib
 import getpass
 import os
 import shutil
-import signal
 import subprocess
 import tempfile
 import time
@@ -17,7 +16,7 @@ from functools import cache
 from pathlib import Path
 from urllib.parse import quote
 
-from tests.servers.programs import chosen, found
+from tests.servers.programs import chosen, end, found
 
 __all__ = ["Server", "available", "is_mysql", "start"]
 
@@ -124,12 +123,12 @@ class Server:
 
     def kill(self) -> None:
         """Kill it as a power failure would."""
-        self._end(signal.SIGKILL)
+        process, self._process = self._process, None
+        end(process)
 
     def close(self) -> None:
         """Stop it, and remove the socket's folder."""
-        # Nobody needs its data any more, and an orderly end takes seconds.
-        self._end(signal.SIGKILL)
+        self.kill()  # nobody needs its data any more, and an orderly end takes seconds
         shutil.rmtree(self._short, ignore_errors=True)
 
     def url(self, database: str) -> str:
@@ -188,9 +187,3 @@ class Server:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             raise RuntimeError(f"{command[0]} failed:\n{done.stdout}\n{done.stderr}")
-
-    def _end(self, number: int) -> None:
-        process, self._process = self._process, None
-        if process is not None:
-            process.send_signal(number)
-            process.wait(_START_TIMEOUT)

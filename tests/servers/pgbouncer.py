@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import tempfile
@@ -17,7 +16,7 @@ from pathlib import Path
 from urllib.parse import parse_qs, quote, urlsplit
 
 from tests.servers import postgres
-from tests.servers.programs import chosen, found, running
+from tests.servers.programs import chosen, end, found, running
 
 __all__ = ["POOL", "Server", "available", "start"]
 
@@ -109,9 +108,7 @@ class Server:
     def kill(self) -> None:
         """Kill it as a power failure would."""
         process, self._process = self._process, None
-        if process is not None:
-            process.send_signal(signal.SIGKILL)
-            process.wait(_START_TIMEOUT)
+        end(process)
 
     def close(self) -> None:
         """Stop it, and remove the socket's folder."""

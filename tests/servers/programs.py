@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import subprocess
 from pathlib import Path
 
-__all__ = ["chosen", "found", "running"]
+__all__ = ["chosen", "end", "found", "running"]
 
 # Debian keeps servers where only root looks for programs.
 _MORE = "/usr/sbin:/usr/local/sbin"
+_END_TIMEOUT = 30.0
 
 
 def chosen(kind: str) -> Path | None:
@@ -52,3 +54,10 @@ def running(server):
         yield server.url
     finally:
         server.close()
+
+
+def end(process: subprocess.Popen[bytes] | None) -> None:
+    """Kill a server as a power failure would, if it runs."""
+    if process is not None:
+        process.kill()
+        process.wait(_END_TIMEOUT)

@@ -5,7 +5,6 @@ It listens on a free port of 127.0.0.1 and keeps its data, if it is told to, in 
 
 from __future__ import annotations
 
-import signal
 import socket
 import ssl
 import subprocess
@@ -13,7 +12,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tests.servers.programs import chosen, found, running
+from tests.servers.programs import chosen, end, found, running
 
 if TYPE_CHECKING:
     from tests.servers.certificates import Certificates
@@ -91,9 +90,7 @@ class Server:
     def kill(self) -> None:
         """Kill it as a power failure would."""
         process, self._process = self._process, None
-        if process is not None:
-            process.send_signal(signal.SIGKILL)
-            process.wait(_START_TIMEOUT)
+        end(process)
 
     close = kill
 

@@ -6,14 +6,14 @@ Other stores than SQLite: ``@pytest.mark.parametrize("shopping", marked(ALL), in
 from __future__ import annotations
 
 import sqlite3
-from contextlib import asynccontextmanager, closing, nullcontext
+from contextlib import asynccontextmanager, closing
 
 import httpx
 import pytest
 import trio
 
 import trioflow.web
-from tests.stores import open_store
+from tests.stores import open_store, opened
 from tests.web.seed import fill, shop
 from trioflow import open_client
 from trioflow.backends import SqliteBackend
@@ -38,7 +38,12 @@ def browse():
 def filled(tmp_path_factory):
     """The file of a store with a shop; copy it."""
     file = tmp_path_factory.mktemp("shop") / "flow.db"
-    trio.run(lambda: fill(SqliteBackend(file), waves=1))
+
+    async def fill_once():
+        async with opened(SqliteBackend(file)) as backend:
+            await fill(backend, waves=1)
+
+    trio.run(fill_once)
     return file
 
 
@@ -57,12 +62,11 @@ def shopping(request, tmp_path, harness):
 
     @asynccontextmanager
     async def around():
-        # What is in memory is there for as long as it is open.
-        async with open_client(backend()) if kind == "memory" else nullcontext():
+        async with opened(backend()) as store:
             if kind != "sqlite":
-                await fill(backend(), waves=1)
+                await fill(store, waves=1)
             async with (
-                open_client(backend(), registry=shop) as made.client,
+                open_client(store, registry=shop) as made.client,
                 asking(made.client, registry=shop, title="shop") as made.browser,
             ):
                 yield

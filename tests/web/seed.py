@@ -21,6 +21,7 @@ from pathlib import Path
 import anyio
 import trio
 
+from tests.stores import opened
 from trioflow import (
     Cron,
     Every,
@@ -177,7 +178,7 @@ async def fill(backend, clock: Clock | None = None, *, waves: int = 6) -> None:
     """Leave about ten instances of each kind in an empty store.
 
     Args:
-        backend: The store, not opened.
+        backend: The store. It is left open.
         clock: Its clock, if it can be set back: then the instances are spread over its hours.
         waves: In how many steps.
     """
@@ -308,7 +309,12 @@ def main() -> None:
     given = parser.parse_args()
     if not given.file.exists():
         clock = Clock(30 * 3600)
-        trio.run(lambda: fill(SqliteBackend(given.file, clock=clock), clock))
+
+        async def fill_it() -> None:
+            async with opened(SqliteBackend(given.file, clock=clock)) as store:
+                await fill(store, clock)
+
+        trio.run(fill_it)
         if given.many:
             multiply(given.file, given.many)
     if given.serve:

@@ -8,7 +8,7 @@ from unittest import mock
 import anyio
 
 from tests.stores import open_store
-from trioflow import open_client, open_worker
+from trioflow import Registry, open_client, open_worker
 from trioflow._worker import worker as worker_module
 from trioflow._worker.options import WorkerOptions
 from trioflow._worker.real_host import running_host
@@ -152,6 +152,23 @@ def kinds(turns):
         ([type(e).__name__ for e in turn.events], [type(c).__name__ for c in turn.commands])
         for turn in turns
     ]
+
+
+def gated():
+    """A registry with an activity that waits at a gate, and a workflow that calls it."""
+    flows = Registry()
+    gate = []
+
+    @flows.activity
+    async def wait() -> str:
+        await gate[0].wait()
+        return "through"
+
+    @flows.workflow
+    async def work() -> str:
+        return await wait()
+
+    return flows, work, wait, gate
 
 
 class Gate:

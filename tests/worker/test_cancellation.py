@@ -9,7 +9,7 @@ import anyio.from_thread
 import pytest
 import trio
 
-from tests.worker.flow import Gate, until, until_parked
+from tests.worker.flow import Gate, gated, until, until_parked
 from trioflow import (
     InstanceCancelled,
     Registry,
@@ -23,23 +23,6 @@ once = RetryPolicy(max_attempts=1)
 
 class Boom(Exception):
     pass
-
-
-def gated():
-    """A registry with an activity that waits at a gate, and a workflow that calls it."""
-    flows = Registry()
-    gate = []
-
-    @flows.activity
-    async def wait() -> str:
-        await gate[0].wait()
-        return "through"
-
-    @flows.workflow
-    async def work() -> str:
-        return await wait()
-
-    return flows, work, wait, gate
 
 
 async def test_a_clients_cancel_stops_the_activity_and_says_why(flow):

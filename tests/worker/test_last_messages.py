@@ -6,23 +6,21 @@ import anyio
 import pytest
 import trio
 
+from tests.stores import PassesOn
 from tests.worker.flow import Gate, until
 from trioflow import InstanceFinished, Registry, Signal
 
 number = Signal("number", int)
 
 
-class Holding:
+class Holding(PassesOn):
     """Passes all calls on; the commit that closes an instance waits until it is let through."""
 
     def __init__(self, backend):
-        self._backend = backend
+        super().__init__(backend)
         self.closing = anyio.Event()
         self.go = anyio.Event()
         self.taking = anyio.Lock()  # whoever holds it keeps workers from seeing anything new
-
-    def __getattr__(self, name):
-        return getattr(self._backend, name)
 
     async def take_instances(self, *args, **options):
         async with self.taking:

@@ -10,6 +10,7 @@ import anyio
 import pytest
 import trio
 
+from tests.stores import PassesOn
 from tests.worker.flow import until, until_status
 from trioflow import Registry, RetryPolicy, Signal, open_worker
 from trioflow.backends.memory import MemoryBackend
@@ -17,17 +18,14 @@ from trioflow.backends.memory import MemoryBackend
 number = Signal("number", int)
 
 
-class Rejecting:
+class Rejecting(PassesOn):
     """Passes all calls on, but rejects commits in which some text occurs."""
 
     def __init__(self, backend, text, *, suspensions=False, results=True):
-        self._backend = backend
+        super().__init__(backend)
         self.text = text
         self.suspensions = suspensions
         self.results = results
-
-    def __getattr__(self, name):
-        return getattr(self._backend, name)
 
     async def commit(self, worker, units):
         if self.text and any(self._is_bad(unit) for unit in units):

@@ -7,6 +7,7 @@ import contextlib
 import anyio
 import trio
 
+from tests.stores import PassesOn
 from tests.worker.flow import Dying, until
 from trioflow import Registry, RetryPolicy, Signal, activity_info, side_effect
 from trioflow.testing.conformance.stage import new
@@ -147,20 +148,17 @@ async def test_one_who_only_waits_is_not_blamed(cached):
             assert await patient.result() == 3
 
 
-class Late:
+class Late(PassesOn):
     """Passes all calls on, but asks for messages just before a suspect makes its turn.
 
     What comes then is given while that turn waits to be stored.
     """
 
     def __init__(self, backend, stepped, meanwhile):
-        self._backend = backend
+        super().__init__(backend)
         self._stepped, self._meanwhile = stepped, meanwhile
         self._given = self._asked = False
         self._asking = anyio.Event()
-
-    def __getattr__(self, name):
-        return getattr(self._backend, name)
 
     async def load(self, ids):
         if self._given:

@@ -9,6 +9,7 @@ import anyio
 import pytest
 import trio
 
+from tests.stores import PassesOn
 from tests.worker.flow import Gate, until, until_parked, until_status
 from trioflow import (
     InstanceFinished,
@@ -334,17 +335,14 @@ async def test_the_parent_of_a_suspended_child_gives_its_place_to_others(sqlite)
         await until(free)
 
 
-class Slow:
+class Slow(PassesOn):
     """Loads the second time while the commit of what is open then is under way."""
 
     def __init__(self, backend):
-        self._backend = backend
+        super().__init__(backend)
         self.loads = 0
         self.storing = anyio.Event()
         self.loaded = anyio.Event()
-
-    def __getattr__(self, name):
-        return getattr(self._backend, name)
 
     async def load(self, ids):
         self.loads += 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import trio
 
-from tests.worker.flow import Gate, until, until_parked, until_status
+from tests.worker.flow import Gate, gated, until, until_parked, until_status
 from trioflow import (
     InstanceFinished,
     InstanceNotFound,
@@ -15,23 +15,6 @@ from trioflow import (
 )
 
 number = Signal("number", int)
-
-
-def gated():
-    """A registry with an activity that waits at a gate, and a workflow that calls it."""
-    flows = Registry()
-    gate = []
-
-    @flows.activity
-    async def wait() -> str:
-        await gate[0].wait()
-        return "through"
-
-    @flows.workflow
-    async def work() -> str:
-        return await wait()
-
-    return flows, work, wait, gate
 
 
 async def test_the_finished_and_the_unknown_cannot_be_cancelled_or_terminated(flow):

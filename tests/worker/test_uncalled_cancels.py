@@ -8,22 +8,20 @@ import anyio
 import pytest
 import trio
 
+from tests.stores import PassesOn
 from tests.worker.flow import Gate, until, until_status
 from trioflow import BackendUnavailable, Registry, Signal
 
 number = Signal("number", int)
 
 
-class LosesAnswer:
+class LosesAnswer(PassesOn):
     """Passes all calls on, but loses the first answer to a commit that ``which`` means."""
 
     def __init__(self, backend, which):
-        self._backend = backend
+        super().__init__(backend)
         self._which = which
         self.lost = False
-
-    def __getattr__(self, name):
-        return getattr(self._backend, name)
 
     async def commit(self, worker, units):
         answer = await self._backend.commit(worker, units)
@@ -227,16 +225,13 @@ async def test_a_cancelled_activity_that_is_leased_here_and_not_here_is_freed(ca
         assert await client.backend.activities(handle.id) == []
 
 
-class SendsBeforeTheEnd:
+class SendsBeforeTheEnd(PassesOn):
     """Sends a signal before the first commit that closes an instance, and terminates it after."""
 
     def __init__(self, backend, client):
-        self._backend = backend
+        super().__init__(backend)
         self._client = client
         self.refused = False
-
-    def __getattr__(self, name):
-        return getattr(self._backend, name)
 
     async def commit(self, worker, units):
         closing = [c for unit in units for c in unit.instances if c.closing is not None]

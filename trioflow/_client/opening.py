@@ -38,7 +38,7 @@ def open_client(
     """Open a client on a store, for as long as the block lasts.
 
     Args:
-        backend: A URL, as for `run_worker`, or a backend.
+        backend: A URL, as for `run_worker`, or a backend, which is left open as there.
         codec: How values are stored; the same as the workers'.
         registry: Where workflows that are started by name are looked up.
         propagators: What adds metadata to what is started; mostly the same as the workers'.

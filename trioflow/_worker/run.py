@@ -70,7 +70,8 @@ def open_worker(
 
     Args:
         backend: A URL (``memory://``, ``sqlite:///relative.db``, ``sqlite:////absolute.db``) or a
-            backend.
+            backend. A backend is opened if it is not open, and left open, since others may use it:
+            close it yourself (``async with contextlib.aclosing(backend)``).
         registry: The definitions; by default all that were decorated in this process.
         queues: The queues whose instances it runs.
         activity_queues: The queues whose activities it runs; by default ``queues``.

@@ -14,7 +14,7 @@ from contextlib import ExitStack, contextmanager
 import pytest
 import trio
 
-from tests.stores import open_store
+from tests.stores import open_store, opened
 from tests.web.seed import cart, fill, shop
 from trioflow import open_worker
 
@@ -126,16 +126,17 @@ class Served:
         config.bind, config.loglevel, config.graceful_timeout = ["127.0.0.1:0"], "ERROR", 0.1
         with trio.CancelScope() as self._scope:
             self._token = trio.lowlevel.current_trio_token()
-            await fill(self._make_backend(), waves=1)
-            async with open_worker(self._make_backend(), registry=shop, drain=0) as worker:
-                self.client = worker.client
-                access = Access(password=PASSWORD)
-                page = app(worker.client, registry=shop, title="shop", access=access)
-                async with trio.open_nursery() as nursery:
-                    (address,) = await nursery.start(serve, page, config)
-                    self.address = address.replace("127.0.0.1", "localhost")
-                    self._ready.set()
-                    await trio.sleep_forever()
+            async with opened(self._make_backend()) as store:
+                await fill(store, waves=1)
+                async with open_worker(store, registry=shop, drain=0) as worker:
+                    self.client = worker.client
+                    access = Access(password=PASSWORD)
+                    page = app(worker.client, registry=shop, title="shop", access=access)
+                    async with trio.open_nursery() as nursery:
+                        (address,) = await nursery.start(serve, page, config)
+                        self.address = address.replace("127.0.0.1", "localhost")
+                        self._ready.set()
+                        await trio.sleep_forever()
 
 
 @pytest.fixture(scope="session")

@@ -10,15 +10,11 @@ shows what was to blame.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
 from typing import assert_never
 
 import msgspec
 
-from trioflow._codec.failures.failures import Failure
-from trioflow._codec.limits import MAX_PAYLOAD
 from trioflow._model import events as ev
-from trioflow._model.attributes import encode_attributes
 from trioflow._model.commands import (
     AnswerUpdate,
     CancelActivity,
@@ -38,10 +34,10 @@ from trioflow._model.commands import (
     StartDetached,
     TerminateInstance,
 )
-from trioflow._model.events import Event, ParentRef, encode_event
+from trioflow._model.events import encode_event
 from trioflow._model.info import SuspendReport
 from trioflow._model.randomness import RandomSource
-from trioflow._model.turns import Cancelled, Completed, Continued, Failed, Outcome, Turn
+from trioflow._model.turns import Completed, Continued, Failed, Outcome, Turn
 from trioflow._model.workflows import timeout_of
 from trioflow._worker.activities.capacity import Capacity
 from trioflow._worker.failures import describe
@@ -50,20 +46,25 @@ from trioflow._worker.instances.batch import Batch, Delivery, OpenUnit, Received
 from trioflow._worker.instances.cancel import Cancels, cancel_child
 from trioflow._worker.instances.held import HeldInstance
 from trioflow._worker.instances.holdings import Holdings, Left
+from trioflow._worker.instances.outgoing import (
+    answer_of,
+    birth,
+    child_end,
+    closing_of,
+    message_of,
+    new_child,
+    new_detached,
+    shared_message,
+)
 from trioflow._worker.limits import KnownLimits
 from trioflow._worker.log_fields import of_instance
 from trioflow.backends.commits import (
-    Answer,
-    Closing,
     InstanceCommit,
     Message,
     NewActivity,
-    NewInstance,
-    SharedClaim,
 )
-from trioflow.errors import InstanceAlreadyExists, InstanceNotFound, InstanceTerminated
 
-__all__ = ["Recorder", "birth"]
+__all__ = ["Recorder"]
 
 logger = logging.getLogger("trioflow.worker")
 
@@ -143,7 +144,7 @@ class Recorder:
                 | SetShared()
                 | ReleaseShared()
             ):
-                commit.messages.append(_message_of(instance, command))
+                commit.messages.append(message_of(instance, command))
             case CancelActivity():
                 self._cancels.by_workflow(instance, commit, command)
             case CancelChild():
@@ -152,7 +153,7 @@ class Recorder:
                 # It has already happened. But others may wait for what is emitted.
                 commit.read_along = commit.read_along or isinstance(command, EmitValue)
             case AnswerUpdate():
-                commit.answers.append(_answer(command))
+                commit.answers.append(answer_of(command))
             case _:
                 assert_never(command)
 
@@ -175,7 +176,7 @@ class Recorder:
 
     def _begin_child(self, instance: HeldInstance, unit: OpenUnit, command: StartChild) -> None:
         timeout = timeout_of(self._holdings.workflows.get(command.workflow), command.options)
-        new = _new_child(command, instance, self._random.new_life(), timeout)
+        new = new_child(command, instance, self._random.new_life(), timeout)
         if (
             instance.alone
             or new.start_at
@@ -190,35 +191,8 @@ class Recorder:
         self._holdings.queue(child)
 
     def _detached(self, instance: HeldInstance, command: StartDetached) -> Message:
-        """Return the message that creates an instance, with the two answers to who asked for it."""
-        id, done = command.instance, encode_event(ev.RequestDone(command.id))
-        taken = encode_event(ev.RequestFailed(command.id, Failure.of(InstanceAlreadyExists(id))))
-        replacing = None
-        if command.if_exists == "replace":
-            error = InstanceTerminated(id, "another one was started in its place")
-            replacing = _encode(Failed(Failure.of(error)))
-        new = NewInstance(
-            id=id,
-            workflow=command.workflow,
-            queue=command.queue,
-            input=bytes(command.input),
-            metadata=instance.metadata if command.metadata is None else _encode(command.metadata),
-            priority=command.priority,
-            life=self._random.new_life(),
-            start_at=command.start_at,
-            options=b"" if command.options is None else _encode(command.options),
-            attributes=encode_attributes(command.attributes),
-            timeout=timeout_of(self._holdings.workflows.get(command.workflow), command.options),
-        )
-        return Message(
-            instance=id,
-            event=b"",
-            sent=done,
-            failed=done if command.if_exists == "return" else taken,
-            new=new,
-            reuse=command.reuse_finished,
-            replacing=replacing,
-        )
+        timeout = timeout_of(self._holdings.workflows.get(command.workflow), command.options)
+        return new_detached(command, instance, self._random.new_life(), timeout)
 
     def is_busy(self, instance: HeldInstance) -> bool:
         """Whether an instance has something under way here, so that it is kept.
@@ -250,7 +224,7 @@ class Recorder:
         for name, claims in execution.claims.items():
             for _, command_id in claims:
                 left = ReleaseShared(id=command_id, name=name)
-                commit.messages.append(_shared_message(instance, left))
+                commit.messages.append(shared_message(instance, left))
         if isinstance(outcome, Continued):
             instance.seal()
             commit.continued = bytes(outcome.input)
@@ -260,7 +234,7 @@ class Recorder:
         unread = [
             each for each in execution.messages.unread() if isinstance(each, ev.SignalReceived)
         ]
-        commit.closing = _closing_of(outcome, unread)
+        commit.closing = closing_of(outcome, unread)
         commit.leased = False
         report = ""
         if isinstance(outcome, Failed):
@@ -274,7 +248,7 @@ class Recorder:
         ref = instance.parent
         if ref is None:
             return
-        event = _child_end(outcome, ref.command)
+        event = child_end(outcome, ref.command)
         message = Message(
             instance=ref.instance,
             event=encode_event(event),
@@ -344,149 +318,3 @@ class Recorder:
         commit.due = True
         commit.wake_at = instance.wake_at
         instance.seal()
-
-
-# --- rows and messages --------------------------------------------------------------------
-
-
-def _new_child(command: StartChild, parent: HeldInstance, life: str, timeout: float) -> NewInstance:
-    """Return the row of a sub-workflow that a turn asked for."""
-    return NewInstance(
-        command.instance,
-        command.workflow,
-        command.queue,
-        bytes(command.input),
-        ParentRef(parent.id, parent.number, command.id, parent.life),
-        parent.metadata if command.metadata is None else _encode(command.metadata),
-        command.priority,
-        life,
-        command.start_at,
-        b"" if command.options is None else _encode(command.options),
-        encode_attributes(command.attributes),
-        timeout,
-    )
-
-
-def birth(new: NewInstance, *, leased: bool) -> InstanceCommit:
-    """Return what creates an instance, to begin here or to be left to whoever takes it."""
-    return InstanceCommit(
-        id=new.id,
-        execution=1,
-        number=0,
-        new=new,
-        life=new.life,
-        leased=leased,
-        due=not leased,
-    )
-
-
-def _message_of(
-    instance: HeldInstance,
-    command: SendSignal
-    | CancelInstance
-    | TerminateInstance
-    | ClaimShared
-    | SetShared
-    | ReleaseShared,
-) -> Message:
-    match command:
-        case SendSignal():
-            return _signal_message(command)
-        case CancelInstance() | TerminateInstance():
-            return _end_message(command)
-        case _:
-            return _shared_message(instance, command)
-
-
-def _signal_message(command: SendSignal) -> Message:
-    """Return the message of a signal to another instance, with the two answers to its sender."""
-    failure = Failure.of(InstanceNotFound(command.instance, "it does not exist, or has finished"))
-    return Message(
-        instance=command.instance,
-        event=encode_event(ev.SignalReceived(command.name, command.value)),
-        sent=encode_event(ev.SignalSent(command.id)),
-        failed=encode_event(ev.SignalFailed(command.id, failure)),
-    )
-
-
-def _end_message(command: CancelInstance | TerminateInstance) -> Message:
-    """Return what cancels or terminates an instance, with the two answers to who asked for it."""
-    failure = Failure.of(InstanceNotFound(command.instance, "it does not exist, or has finished"))
-    message = Message(
-        instance=command.instance,
-        event=b"",
-        sent=encode_event(ev.RequestDone(command.id)),
-        failed=encode_event(ev.RequestFailed(command.id, failure)),
-    )
-    if isinstance(command, CancelInstance):
-        event, outcome = ev.CancelRequested(command.reason), Cancelled(command.reason)
-        return msgspec.structs.replace(
-            message, event=encode_event(event), unstarted=_encode(outcome)
-        )
-    error = InstanceTerminated(command.instance, command.reason)
-    return msgspec.structs.replace(message, terminated=_encode(Failed(Failure.of(error))))
-
-
-def _shared_message(
-    instance: HeldInstance, command: ClaimShared | SetShared | ReleaseShared
-) -> Message:
-    """Return what asks for something shared; its event is the answer, which the store keeps."""
-    match command:
-        case ClaimShared():
-            claim = SharedClaim("take", command.name, command.id, command.size)
-        case SetShared():
-            claim = SharedClaim("set" if command.value else "clear", command.name, command.id)
-        case ReleaseShared():
-            claim = SharedClaim("free", command.name, command.id)
-        case _:
-            assert_never(command)
-    event = encode_event(ev.RequestDone(command.id))
-    me = instance.id, instance.number, instance.life
-    return Message(me[0], event, execution=me[1], life=me[2], claim=claim)
-
-
-def _answer(command: AnswerUpdate) -> Answer:
-    """Return the answer to an update, as clients read it."""
-    if command.failure is None:
-        return Answer(command.update, _encode(Completed(command.result)))
-    return Answer(command.update, _encode(Failed(command.failure)))
-
-
-def _closing_of(outcome: Outcome, unread: Sequence[ev.SignalReceived]) -> Closing:
-    """Return how an outcome that is no continuation is stored, with unread signals."""
-    if unread:
-        kept, size = 0, 0
-        for signal in unread:
-            size += len(bytes(signal.value)) + len(signal.name)
-            if size > MAX_PAYLOAD:
-                break
-            kept += 1
-        outcome = msgspec.structs.replace(
-            outcome, unread=list(unread[:kept]), more=len(unread) - kept
-        )
-    match outcome:
-        case Completed():
-            return Closing("completed", _encode(outcome))
-        case Failed():
-            return Closing("failed", _encode(outcome))
-        case Cancelled():
-            return Closing("cancelled", _encode(outcome))
-        case Continued():
-            raise AssertionError(f"{outcome!r} does not close an instance")
-        case _:
-            assert_never(outcome)
-
-
-def _child_end(outcome: Outcome, command: str) -> Event:
-    """Return what the parent is told of its child's end."""
-    match outcome:
-        case Completed():
-            return ev.ChildCompleted(command, outcome.result)
-        case Failed():
-            return ev.ChildFailed(command, outcome.failure)
-        case Cancelled():
-            return ev.ChildCancelled(command, outcome.reason)
-        case Continued():
-            raise AssertionError(f"{outcome!r} does not end a sub-workflow")
-        case _:
-            assert_never(outcome)

@@ -18,9 +18,11 @@ from trioflow._worker.instances import reports
 from trioflow._worker.instances.batch import Batch, OpenUnit
 from trioflow._worker.instances.held import HeldInstance
 from trioflow._worker.instances.holdings import Holdings
-from trioflow._worker.instances.recorder import Recorder, birth
+from trioflow._worker.instances.outgoing import birth
+from trioflow._worker.instances.recorder import Recorder
 from trioflow._worker.log_fields import of_instance, of_key
 from trioflow.backends.commits import ActivityResult, ActivityRetry
+from trioflow.backends.records import ActivityKey
 
 __all__ = ["Rejections"]
 
@@ -100,31 +102,20 @@ class Rejections:
         """Fail activities whose results are rejected, and attempt others without what is said."""
         again = unit.rejections + 1
         for result in unit.unit.results:
-            logger.error(
-                "the store rejects the result of activity %s: %s",
-                result.key,
-                error,
-                extra=of_key(result.key),
-            )
+            _log("the result of activity", result.key, error)
             event = ev.ActivityFailed(result.key.command, Failure.of(error, self._codec))
             end = ActivityResult(result.key, encode_event(event), result.at)
             if again <= _TRIES:
                 self._batch.add(OpenUnit(results=[end], rejections=again))
         for retry in unit.unit.retries:
-            logger.error(
-                "the store rejects the next attempt of %s: %s",
-                retry.key,
-                error,
-                extra=of_key(retry.key),
-            )
+            _log("the next attempt of", retry.key, error)
             bare = ActivityRetry(retry.key, retry.attempt, retry.visible_at)
             if again <= _TRIES:
                 self._batch.add(OpenUnit(retries=[bare], rejections=again))
         for each in unit.unit.progress:
-            logger.error(
-                "the store rejects the heartbeat of activity %s: %s",
-                each.key,
-                error,
-                extra=of_key(each.key),
-            )
+            _log("the heartbeat of activity", each.key, error)
         self._holdings.wake()
+
+
+def _log(what: str, key: ActivityKey, error: Exception) -> None:
+    logger.error("the store rejects %s %s: %s", what, key, error, extra=of_key(key))

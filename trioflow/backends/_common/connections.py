@@ -125,10 +125,20 @@ class Connections(Generic[C]):
     async def open(self) -> None:
         """Connect. Raises what ``connect`` raises; then nothing is left open."""
         thread = StorageThread(f"trioflow storage {self.place}")
+        connected: list[C] = []
+
+        def connect() -> C:
+            connected.append(self._connect())
+            return connected[0]
+
+        def close() -> None:
+            for calls in connected:  # one, if its caller has left while it was made
+                calls.close()
+
         try:
-            self._calls = await thread.run(self._connect)
+            self._calls = await thread.run(connect)
         except BaseException:
-            await thread.aclose()
+            await thread.aclose(close)
             raise
         self._thread = thread
 

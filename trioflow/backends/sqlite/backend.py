@@ -173,11 +173,8 @@ class SqliteBackend(SharedSqlBackend[_SqliteStore]):
     def _connect_for_heartbeats(self) -> _SqliteStore:
         if self._given is not None and not self.shared:
             return self._on(BorrowedSqlite(self._given))
-        store = self._on(connect(self.path))
         # A heartbeat need not survive a power failure, and must not wait for the disk.
-        store.connection.execute("PRAGMA synchronous = NORMAL")
-        store.connection.execute("PRAGMA wal_autocheckpoint = 0")
-        return store
+        return self._on(connect(self.path, durable=False))
 
     def _prepare(self, session: Session[_SqliteStore]) -> None:
         store = session.store

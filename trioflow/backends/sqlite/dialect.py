@@ -64,16 +64,17 @@ _ALLOCATE = """UPDATE counters SET value = value + ?, latest_at = max(latest_at,
     WHERE name = 'inbox' RETURNING value"""
 
 
-def connect(path: str) -> sqlite3.Connection:
+def connect(path: str, *, durable: bool = True) -> sqlite3.Connection:
     """Open a file as trioflow needs it.
 
     Args:
         path: A path, ``":memory:"``, or a URI that begins with ``file:``.
+        durable: Whether a commit waits for the disk, so that it survives a power failure.
     """
-    return connect_as(sqlite3.Connection, path)
+    return connect_as(sqlite3.Connection, path, durable=durable)
 
 
-def connect_as(kind: type[C], path: str) -> C:
+def connect_as(kind: type[C], path: str, *, durable: bool = True) -> C:
     """Open a file as trioflow needs it, with a connection of this class."""
     connection = sqlite3.connect(
         path,
@@ -86,7 +87,10 @@ def connect_as(kind: type[C], path: str) -> C:
     )
     try:
         make_durable(connection)
-        connection.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
+        if not durable:
+            connection.execute("PRAGMA synchronous = NORMAL")
+        checkpoint = _CHECKPOINT_PAGES if durable else 0  # which would wait for the disk
+        connection.execute(f"PRAGMA wal_autocheckpoint = {checkpoint}")
         connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
     except BaseException:
         connection.close()
