@@ -62,6 +62,7 @@ class PollTimer:
         Args:
             seen: What ``backend.changes()`` returned before the last look.
         """
-        with anyio.CancelScope() as self._waiting:
-            await self._backend.wait_change(seen, max(0.0, self._at - self._backend.now()))
+        seconds = max(0.0, self._at - self._backend.now())
+        with anyio.move_on_after(seconds) as self._waiting:
+            await self._backend.wait_change(seen, math.inf)
         self._waiting = None

@@ -171,7 +171,8 @@ class Pump:
         self._unloaded: list[HeldInstance] = []
         self._dirty = anyio.Event()
         self._idle = anyio.Event()
-        self.store_lock = anyio.Lock()
+        # Whoever takes it calls the store then, which lets others run.
+        self.store_lock = anyio.Lock(fast_acquire=True)
 
     # --- what others ask ----------------------------------------------------------------
 
@@ -208,7 +209,8 @@ class Pump:
                 if self._can_load:
                     await self._load_some()
                 self._offer()
-                await anyio.lowlevel.checkpoint()
+                if self._can_step or self._can_load:
+                    await anyio.lowlevel.checkpoint()
             self._offer()
             if not self._can_step:
                 self._idle.set()

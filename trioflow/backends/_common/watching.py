@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable
 
 import anyio
@@ -47,12 +48,18 @@ class Watcher:
         if self.number != seen:
             await anyio.lowlevel.checkpoint()
             return
+        if timeout == math.inf:
+            await self._until_changed(seen)
+            return
         with anyio.move_on_after(timeout):
-            while self.number == seen:
-                if self._look is None or self._looking:
-                    await self._changed().wait()
-                else:
-                    await self._keep_looking(self._look, seen)
+            await self._until_changed(seen)
+
+    async def _until_changed(self, seen: int) -> None:
+        while self.number == seen:
+            if self._look is None or self._looking:
+                await self._changed().wait()
+            else:
+                await self._keep_looking(self._look, seen)
 
     async def _keep_looking(self, look: Callable[[], Awaitable[bool]], seen: int) -> None:
         self._looking = True
