@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from typing import cast, get_args
 
 import anyio
 import anyio.lowlevel
 
 from trioflow.backends._common.backoff import Backoff
+from trioflow.backends.abc import Backend, Concern, SelectiveBackend
 from trioflow.backends.commits import Unit
 
-__all__ = ["Watcher", "concerns_others"]
+__all__ = ["EVERYTHING", "Watcher", "concerns_of", "selection_of"]
+
+EVERYTHING: frozenset[Concern] = frozenset(get_args(Concern))
 
 _SHORTEST = 0.002  # seconds
 
@@ -36,12 +40,23 @@ class Watcher:
         self._looking = False
         self._delays = Backoff(_SHORTEST, seldom)
         self._event: anyio.Event | None = None
+        self._latest: dict[Concern, int] = dict.fromkeys(EVERYTHING, 0)
 
-    def notify(self) -> None:
-        """Count a change and wake everybody."""
+    def notify(self, about: Collection[Concern] = EVERYTHING) -> None:
+        """Count a change and wake everybody.
+
+        Args:
+            about: What it may have brought.
+        """
         self.number += 1
+        for what in about:
+            self._latest[what] = self.number
         self._delays.reset()
         self._wake()
+
+    def changed(self, what: Concern, since: int) -> bool:
+        """Return whether a change since that number may have brought something of a kind."""
+        return self._latest[what] > since
 
     async def wait(self, seen: int, timeout: float) -> None:
         """Return when the number is not ``seen``, or after ``timeout`` seconds."""
@@ -88,16 +103,34 @@ class Watcher:
             event.set()
 
 
-def concerns_others(unit: Unit) -> bool:
-    """Return whether a unit leaves something for others than the committing worker."""
-    if unit.results or unit.retries:
-        return True
-    for commit in unit.instances:
-        if commit.messages or commit.cancelled or commit.answers or not commit.leased:
-            return True
-        if commit.closing is not None or commit.suspended is not None or commit.read_along:
-            return True
-        for new in commit.activities:
-            if not new.leased:
-                return True
-    return False
+def selection_of(backend: Backend) -> Callable[[Concern, int], bool]:
+    """Return how to ask a store whether something of a kind may have changed since a number."""
+    # Of the class: what stands before a store and passes all calls on need not pass on this one.
+    if hasattr(type(backend), "changed"):
+        return cast("SelectiveBackend", backend).changed
+    return lambda what, since: backend.changes() != since
+
+
+def concerns_of(units: Sequence[Unit]) -> Collection[Concern] | None:
+    """Return what units leave for others than the committing worker, ``None`` for nothing at all.
+
+    Places that become free under limits are not among it: a worker that knows limits looks anyway.
+    """
+    found: set[Concern] = set()
+    told = False
+    for unit in units:
+        if unit.results:
+            found.add("instances")
+        if unit.retries:
+            found.add("activities")
+        for commit in unit.instances:
+            if not commit.leased:
+                found.add("instances")
+            if commit.messages or commit.cancelled or commit.closing or commit.suspended:
+                found.update(("instances", "cancels", "outcomes"))
+            if commit.answers:
+                found.add("outcomes")
+            if any(not new.leased for new in commit.activities):
+                found.add("activities")
+            told = told or commit.read_along
+    return found if found or told else None

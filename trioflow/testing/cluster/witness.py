@@ -12,7 +12,8 @@ from typing import Any
 
 import anyio
 
-from trioflow.backends.abc import Backend
+from trioflow.backends._common.watching import selection_of
+from trioflow.backends.abc import Backend, Concern
 from trioflow.backends.commits import CommitFailure, Unit
 from trioflow.backends.records import Effect, Heartbeat, TakenActivities
 from trioflow.backends.resets import Reset, ResetResult
@@ -50,6 +51,7 @@ class Witness:
         self, store: Backend, ledger: Ledger, clock: SimulatedClock, chance: random.Random
     ) -> None:
         self._store = store
+        self._changed = selection_of(store)
         self._ledger = ledger
         self._clock = clock
         self._chance = chance
@@ -90,6 +92,10 @@ class Witness:
     def changes(self) -> int:
         """Return the store's counter of changes."""
         return self._store.changes()
+
+    def changed(self, what: Concern, since: int) -> bool:
+        """Return what the store knows of its changes."""
+        return self._changed(what, since)
 
     async def wait_change(self, seen: int, timeout: float) -> None:
         """Wait until the store says that something has changed."""
