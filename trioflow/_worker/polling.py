@@ -36,25 +36,26 @@ class PollTimer:
 
     # --- looks --------------------------------------------------------------------------
 
-    def begin(self, *, everything: bool = False) -> list[Kind]:
+    def begin(self, worker: str, *, everything: bool = False) -> list[Kind]:
         """Return what to look for now: of what there may be something new, or what is due.
 
         The times of before are forgotten: the look will say when the next is due.
 
         Args:
+            worker: Who looks.
             everything: Look for all there is.
         """
         everything, self._told = everything or self._told, False
-        due = [kind for kind in _KINDS if everything or self._is_due(kind)]
+        due = [kind for kind in _KINDS if everything or self._is_due(kind, worker)]
         for kind in due:
             self._at[kind] = math.inf
             self._seen[kind] = None
         return due
 
-    def _is_due(self, kind: Kind) -> bool:
+    def _is_due(self, kind: Kind, worker: str) -> bool:
         seen = self._seen[kind]
         return (
-            seen is None or self._changed(kind, seen) or self._at[kind] <= self._backend.now()
+            seen is None or self._changed(kind, seen, worker) or self._at[kind] <= self._backend.now()
         )
 
     def saw_all(self, kind: Kind, seen: int) -> None:

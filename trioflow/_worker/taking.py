@@ -115,7 +115,8 @@ class Taker:
         Args:
             seen: What ``backend.changes()`` returned before.
         """
-        due = self._timer.begin(everything=self._limits.any)  # nobody tells of places under limits
+        # Nobody tells of a place that becomes free under a limit.
+        due = self._timer.begin(self._registration.id, everything=self._limits.any)
         more = False
         if "instances" in due and self._queues:
             room = min(_TAKE, self._holdings.room)  # if full, for what is sent to those it holds

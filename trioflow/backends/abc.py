@@ -690,14 +690,15 @@ class SelectiveBackend(Backend, Protocol):
     The methods beside those of `Backend` are optional: without them a change is about everything.
     """
 
-    def changed(self, what: Concern, since: int) -> bool:
+    def changed(self, what: Concern, since: int, worker: str = "") -> bool:
         """Return whether there may be something new of a kind.
 
-        It is true where that is not known, as of changes by other processes. What a worker does by
-        the time (`TakenInstances.next_at`) and what it does again after limits it looks for anyway.
+        It is true where that is not known, as of changes by other processes. What is due at a time
+        (`TakenInstances.next_at`) is no change, and no place that becomes free under a limit is.
 
         Args:
             what: Which kind.
             since: What `changes` returned before the store was last looked at for that kind.
+            worker: Who asks. That it has let go of instances until a time is no news to it.
         """
         ...

@@ -152,6 +152,7 @@ class _IOManager:
         self._runner = runner
         self._clock = clock
         self._busy = 0  # passes since the last look outside
+        self.process_events: Callable[[Any], None] = manager.process_events
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._manager, name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Awaitable, Callable, Collection, Sequence
-from typing import cast, get_args
+from typing import NamedTuple, Protocol, cast, get_args
 
 import anyio
 import anyio.lowlevel
@@ -40,23 +40,27 @@ class Watcher:
         self._looking = False
         self._delays = Backoff(_SHORTEST, seldom)
         self._event: anyio.Event | None = None
-        self._latest: dict[Concern, int] = dict.fromkeys(EVERYTHING, 0)
+        # Of each kind: the latest change, whom it is no news to, and the latest that is.
+        self._latest: dict[Concern, tuple[int, str, int]] = dict.fromkeys(EVERYTHING, (0, "", 0))
 
-    def notify(self, about: Collection[Concern] = EVERYTHING) -> None:
+    def notify(self, about: Collection[Concern] = EVERYTHING, by: str = "") -> None:
         """Count a change and wake everybody.
 
         Args:
             about: What it may have brought.
+            by: The worker to which it is no news.
         """
         self.number += 1
         for what in about:
-            self._latest[what] = self.number
+            latest, knows, news = self._latest[what]
+            self._latest[what] = self.number, by, news if by and by == knows else latest
         self._delays.reset()
         self._wake()
 
-    def changed(self, what: Concern, since: int) -> bool:
-        """Return whether a change since that number may have brought something of a kind."""
-        return self._latest[what] > since
+    def changed(self, what: Concern, since: int, worker: str = "") -> bool:
+        """Return whether a change since that number may have brought something new of a kind."""
+        latest, knows, news = self._latest[what]
+        return (news if worker and worker == knows else latest) > since
 
     async def wait(self, seen: int, timeout: float) -> None:
         """Return when the number is not ``seen``, or after ``timeout`` seconds."""
@@ -103,34 +107,57 @@ class Watcher:
             event.set()
 
 
-def selection_of(backend: Backend) -> Callable[[Concern, int], bool]:
+class Selection(Protocol):
+    """See `SelectiveBackend.changed`."""
+
+    def __call__(self, what: Concern, since: int, worker: str = "") -> bool: ...
+
+
+def selection_of(backend: Backend) -> Selection:
     """Return how to ask a store whether something of a kind may have changed since a number."""
     # Of the class: what stands before a store and passes all calls on need not pass on this one.
     if hasattr(type(backend), "changed"):
         return cast("SelectiveBackend", backend).changed
-    return lambda what, since: backend.changes() != since
+    return lambda what, since, worker="": backend.changes() != since
 
 
-def concerns_of(units: Sequence[Unit]) -> Collection[Concern] | None:
-    """Return what units leave for others than the committing worker, ``None`` for nothing at all.
+class Concerns(NamedTuple):
+    """What a commit leaves for others than the committing worker.
+
+    Attributes:
+        about: What it may bring.
+        known: Whether all of it is known to that worker, which looks again when it is due.
+    """
+
+    about: Collection[Concern]
+    known: bool
+
+
+def concerns_of(units: Sequence[Unit]) -> Concerns | None:
+    """Return what units leave for others, ``None`` for nothing at all.
 
     Places that become free under limits are not among it: a worker that knows limits looks anyway.
     """
-    found: set[Concern] = set()
-    told = False
+    about: set[Concern] = set()
+    known, told = True, False
     for unit in units:
         if unit.results:
-            found.add("instances")
+            about.add("instances")
+            known = False
         if unit.retries:
-            found.add("activities")
+            about.add("activities")
+            known = False
         for commit in unit.instances:
             if not commit.leased:
-                found.add("instances")
+                about.add("instances")
+                known = known and not commit.due and not commit.continued and commit.new is None
             if commit.messages or commit.cancelled or commit.closing or commit.suspended:
-                found.update(("instances", "cancels", "outcomes"))
+                about.update(("instances", "cancels", "outcomes"))
+                known = False
             if commit.answers:
-                found.add("outcomes")
+                about.add("outcomes")
             if any(not new.leased for new in commit.activities):
-                found.add("activities")
+                about.add("activities")
+                known = False
             told = told or commit.read_along
-    return found if found or told else None
+    return Concerns(about, known) if about or told else None

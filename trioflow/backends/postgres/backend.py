@@ -73,8 +73,8 @@ class _NotifyingWatcher(Watcher):
         super().__init__()
         self._notify_others = notify_others
 
-    def notify(self, about: Collection[Concern] = EVERYTHING) -> None:
-        super().notify(about)
+    def notify(self, about: Collection[Concern] = EVERYTHING, by: str = "") -> None:
+        super().notify(about, by)
         self._notify_others()
 
     def hear(self) -> None:

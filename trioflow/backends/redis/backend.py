@@ -296,11 +296,11 @@ class RedisBackend(RedisMoves):
     async def _commit(
         self, worker: str, units: Sequence[Unit], notices: dict[ParentRef, bytes]
     ) -> Any:
-        about = concerns_of(units)
+        left = concerns_of(units)
 
         def build() -> Request[Any]:
             arguments = (worker, wire.pack_units(units), wire.pack_notices(notices))
-            return self._request("commit", arguments, _same, "" if about is None else self._source)
+            return self._request("commit", arguments, _same, "" if left is None else self._source)
 
         reply = await self._run(build)
         if reply == b"dead":
@@ -308,8 +308,8 @@ class RedisBackend(RedisMoves):
                 f"worker {worker!r} sent no heartbeat for too long and was declared dead; what it "
                 "held belongs to other workers now, and nothing of this commit was stored"
             )
-        if about is not None:
-            self._watcher.notify(about)
+        if left is not None:
+            self._watcher.notify(left.about, worker if left.known else "")
         return reply
 
     async def release_instances(self, worker: str, instances: Sequence[str]) -> list[str]:
@@ -586,8 +586,8 @@ class RedisBackend(RedisMoves):
     def changes(self) -> int:
         return self._watcher.number
 
-    def changed(self, what: Concern, since: int) -> bool:
-        return self._watcher.changed(what, since)
+    def changed(self, what: Concern, since: int, worker: str = "") -> bool:
+        return self._watcher.changed(what, since, worker)
 
     async def wait_change(self, seen: int, timeout: float) -> None:
         await self._watcher.wait(seen, timeout)

@@ -134,6 +134,7 @@ class SqlBackend(abc.ABC, Generic[S]):
         *args: *Ts,
         told: Callable[[T], object] = bool,
         about: Collection[Concern] = EVERYTHING,
+        by: str = "",
     ) -> T:
         """Run a function that changes something, and tell those who wait for changes.
 
@@ -143,12 +144,13 @@ class SqlBackend(abc.ABC, Generic[S]):
             told: Returns of the result whether there is something to tell; `_never` if that is
                 known before.
             about: What the change may bring.
+            by: The worker to which it is no news.
         """
         if told is _never:
             return await self._run(fn, self._store(), *args)
         result = await self._run(_announced, fn, self._store(), *args)
         if told(result):
-            self._watcher.notify(about)
+            self._watcher.notify(about, by)
         return result
 
     # --- workers ------------------------------------------------------------------------
@@ -203,10 +205,11 @@ class SqlBackend(abc.ABC, Generic[S]):
         return await self._write(taking.take_activities, wanted, limit, told=_never)
 
     async def commit(self, worker: str, units: Sequence[Unit]) -> list[CommitFailure | None]:
-        about = concerns_of(units)
-        if about is None:
+        left = concerns_of(units)
+        if left is None:
             return await self._write(commit, worker, units, told=_never)
-        return await self._write(commit, worker, units, told=_always, about=about)
+        by = worker if left.known else ""
+        return await self._write(commit, worker, units, told=_always, about=left.about, by=by)
 
     async def release_instances(self, worker: str, instances: Sequence[str]) -> list[str]:
         return await self._write(leases.release_instances, worker, instances)
@@ -414,8 +417,8 @@ class SqlBackend(abc.ABC, Generic[S]):
     def changes(self) -> int:
         return self._watcher.number
 
-    def changed(self, what: Concern, since: int) -> bool:
-        return self._watcher.changed(what, since)
+    def changed(self, what: Concern, since: int, worker: str = "") -> bool:
+        return self._watcher.changed(what, since, worker)
 
     async def wait_change(self, seen: int, timeout: float) -> None:
         await self._watcher.wait(seen, timeout)

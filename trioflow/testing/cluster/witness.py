@@ -93,9 +93,9 @@ class Witness:
         """Return the store's counter of changes."""
         return self._store.changes()
 
-    def changed(self, what: Concern, since: int) -> bool:
+    def changed(self, what: Concern, since: int, worker: str = "") -> bool:
         """Return what the store knows of its changes."""
-        return self._changed(what, since)
+        return self._changed(what, since, worker)
 
     async def wait_change(self, seen: int, timeout: float) -> None:
         """Wait until the store says that something has changed."""

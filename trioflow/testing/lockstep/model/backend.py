@@ -91,8 +91,8 @@ class Model:
     def changes(self) -> int:
         return self._watcher.number
 
-    def changed(self, what: Concern, since: int) -> bool:
-        return self._watcher.changed(what, since)
+    def changed(self, what: Concern, since: int, worker: str = "") -> bool:
+        return self._watcher.changed(what, since, worker)
 
     async def wait_change(self, seen: int, timeout: float) -> None:
         await self._watcher.wait(seen, timeout)
@@ -224,7 +224,9 @@ class Model:
             raise LeaseLost(f"worker {worker!r} has no row")
         row.heartbeat_at = now
         failures = commit(self.state, worker, units, now)
-        self._watcher.notify(concerns_of(units) or ())
+        left = concerns_of(units)
+        if left is not None:
+            self._watcher.notify(left.about, worker if left.known else "")
         return failures
 
     async def set_limit(self, limit: Limit) -> None:
