@@ -346,7 +346,7 @@ class Worker:
                     group.start_soon(self._run, self._answerer.run)
                     group.start_soon(self._run, self._timer.collect_room)
                     group.start_soon(self._run, self._register_again)
-                    group.start_soon(self._run, watch_queues, self._backend)
+                    group.start_soon(self._run, watch_queues, self._backend, self._registration)
                     group.start_soon(self._run, tidy, self._backend, *self._options.kept)
                     group.start_soon(self._run, self._code_check.watch_left)
                     group.start_soon(

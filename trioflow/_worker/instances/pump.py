@@ -223,9 +223,10 @@ class Pump:
                 self._dirty = anyio.Event()
                 self._idle.set()
                 await self._dirty.wait()
-            # What has just been set free (activities, parents) mostly ends at once: let it join.
-            await anyio.lowlevel.checkpoint()
-            await anyio.lowlevel.checkpoint()
+            if self.activities.capacity.any_running:
+                # Activities that were begun just now mostly end at once: let their ends join.
+                await anyio.lowlevel.checkpoint()
+                await anyio.lowlevel.checkpoint()
             while self._can_step and self._batch.size < _MAX_BATCH:
                 self._step_some()
                 await anyio.lowlevel.checkpoint()

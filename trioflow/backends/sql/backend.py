@@ -75,6 +75,7 @@ Ts = TypeVarTuple("Ts")
 
 
 _FOR_INSTANCES: Collection[Concern] = ("instances",)
+_OF_ENDS: Collection[Concern] = ("instances", "cancels", "outcomes")
 
 
 class SqlBackend(abc.ABC, Generic[S]):
@@ -298,10 +299,12 @@ class SqlBackend(abc.ABC, Generic[S]):
     async def cancel(
         self, instance: str, event: bytes, outcome: bytes, *, life: str | None = None
     ) -> Effect:
-        return await self._write(changes.cancel, instance, event, outcome, life, told=_is_done)
+        asked = instance, event, outcome, life
+        return await self._write(changes.cancel, *asked, told=_is_done, about=_OF_ENDS)
 
     async def terminate(self, instance: str, outcome: bytes, *, life: str | None = None) -> Effect:
-        return await self._write(changes.terminate, instance, outcome, life, told=_is_done)
+        asked = instance, outcome, life
+        return await self._write(changes.terminate, *asked, told=_is_done, about=_OF_ENDS)
 
     async def suspend(self, instance: str, report: bytes, *, life: str | None = None) -> Effect:
         return await self._write(changes.suspend, instance, report, life, told=_is_done)

@@ -77,7 +77,7 @@ class Link:
     async def wait_change(self, seen: int, timeout: float) -> None:
         """Wait until the store says that something has changed; what is cut hears nothing."""
         if self._is_cut:
-            await anyio.sleep(min(timeout, 1.0))
+            await self._clock.sleep(min(timeout, 1.0))
         else:
             await self._store.wait_change(seen, min(timeout, 60.0))
 
@@ -98,6 +98,7 @@ class Link:
                 raise BackendUnavailable("the answer was lost in the simulation")
             return result
 
+        self.__dict__[name] = call  # so that it is asked for once
         return call
 
     @property

@@ -6,7 +6,7 @@ All workers and clients share it, as they share the store.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from math import inf
 from typing import Any
 
@@ -97,9 +97,9 @@ class Witness:
         """Return what the store knows of its changes."""
         return self._changed(what, since, worker)
 
-    async def wait_change(self, seen: int, timeout: float) -> None:
+    def wait_change(self, seen: int, timeout: float) -> Coroutine[Any, Any, None]:
         """Wait until the store says that something has changed."""
-        await self._store.wait_change(seen, timeout)
+        return self._store.wait_change(seen, timeout)
 
     def heartbeat(self, worker: str) -> Heartbeat:
         """Renew a worker's row."""
@@ -116,6 +116,7 @@ class Witness:
                 raise BackendUnavailable(_AWAY)
             return result
 
+        self.__dict__[name] = call  # so that it is asked for once
         return call
 
     def _check(self, name: str) -> None:

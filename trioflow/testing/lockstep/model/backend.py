@@ -160,7 +160,8 @@ class Model:
         for worker in dead:
             state.workers.pop(worker, None)
             self._free(worker, died=True)
-        self._watcher.notify()
+        if dead:
+            self._watcher.notify()
         return list(dead)
 
     async def release_worker(self, worker: str, *, died: bool = False) -> None:
