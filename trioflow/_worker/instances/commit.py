@@ -294,6 +294,8 @@ class Committer:
 
     def _park(self, instance: HeldInstance, commit: InstanceCommit) -> None:
         self._results.hand_over(instance)
+        if instance.received:  # since its last turn: the store gives it again, and says nothing
+            self._timer.look_at(self._backend.now(), "instances")
         self._holdings.park(instance)
         if commit.wake_at is not None:
             self._timer.look_at(commit.wake_at, "instances")
