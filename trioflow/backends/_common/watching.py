@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import math
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from typing import NamedTuple, Protocol, cast, get_args
 
 import anyio
 import anyio.lowlevel
 
 from trioflow.backends._common.backoff import Backoff
+from trioflow.backends.abc import Backend, Concern, SelectiveBackend
 from trioflow.backends.commits import Unit
 
-__all__ = ["Watcher", "concerns_others"]
+__all__ = ["EVERYTHING", "Watcher", "concerns_of", "selection_of"]
+
+EVERYTHING: frozenset[Concern] = frozenset(get_args(Concern))
 
 _SHORTEST = 0.002  # seconds
 
@@ -35,24 +40,45 @@ class Watcher:
         self._looking = False
         self._delays = Backoff(_SHORTEST, seldom)
         self._event: anyio.Event | None = None
+        # Of each kind: the latest change, whom it is no news to, and the latest that is.
+        self._latest: dict[Concern, tuple[int, str, int]] = dict.fromkeys(EVERYTHING, (0, "", 0))
 
-    def notify(self) -> None:
-        """Count a change and wake everybody."""
+    def notify(self, about: Collection[Concern] = EVERYTHING, by: str = "") -> None:
+        """Count a change and wake everybody.
+
+        Args:
+            about: What it may have brought.
+            by: The worker to which it is no news.
+        """
         self.number += 1
+        for what in about:
+            latest, knows, news = self._latest[what]
+            self._latest[what] = self.number, by, news if by and by == knows else latest
         self._delays.reset()
         self._wake()
+
+    def changed(self, what: Concern, since: int, worker: str = "") -> bool:
+        """Return whether a change since that number may have brought something new of a kind."""
+        latest, knows, news = self._latest[what]
+        return (news if worker and worker == knows else latest) > since
 
     async def wait(self, seen: int, timeout: float) -> None:
         """Return when the number is not ``seen``, or after ``timeout`` seconds."""
         if self.number != seen:
             await anyio.lowlevel.checkpoint()
             return
+        if timeout == math.inf:
+            await self._until_changed(seen)
+            return
         with anyio.move_on_after(timeout):
-            while self.number == seen:
-                if self._look is None or self._looking:
-                    await self._changed().wait()
-                else:
-                    await self._keep_looking(self._look, seen)
+            await self._until_changed(seen)
+
+    async def _until_changed(self, seen: int) -> None:
+        while self.number == seen:
+            if self._look is None or self._looking:
+                await self._changed().wait()
+            else:
+                await self._keep_looking(self._look, seen)
 
     async def _keep_looking(self, look: Callable[[], Awaitable[bool]], seen: int) -> None:
         self._looking = True
@@ -81,16 +107,57 @@ class Watcher:
             event.set()
 
 
-def concerns_others(unit: Unit) -> bool:
-    """Return whether a unit leaves something for others than the committing worker."""
-    if unit.results or unit.retries:
-        return True
-    for commit in unit.instances:
-        if commit.messages or commit.cancelled or commit.answers or not commit.leased:
-            return True
-        if commit.closing is not None or commit.suspended is not None or commit.read_along:
-            return True
-        for new in commit.activities:
-            if not new.leased:
-                return True
-    return False
+class Selection(Protocol):
+    """See `SelectiveBackend.changed`."""
+
+    def __call__(self, what: Concern, since: int, worker: str = "") -> bool: ...
+
+
+def selection_of(backend: Backend) -> Selection:
+    """Return how to ask a store whether something of a kind may have changed since a number."""
+    # Of the class: what stands before a store and passes all calls on need not pass on this one.
+    if hasattr(type(backend), "changed"):
+        return cast("SelectiveBackend", backend).changed
+    return lambda what, since, worker="": backend.changes() != since
+
+
+class Concerns(NamedTuple):
+    """What a commit leaves for others than the committing worker.
+
+    Attributes:
+        about: What it may bring.
+        known: Whether all of it is known to that worker, which looks again when it is due.
+    """
+
+    about: Collection[Concern]
+    known: bool
+
+
+def concerns_of(units: Sequence[Unit]) -> Concerns | None:
+    """Return what units leave for others, ``None`` for nothing at all.
+
+    Places that become free under limits are not among it: a worker that knows limits looks anyway.
+    """
+    about: set[Concern] = set()
+    known, told = True, False
+    for unit in units:
+        if unit.results:
+            about.add("instances")
+            known = False
+        if unit.retries:
+            about.add("activities")
+            known = False
+        for commit in unit.instances:
+            if not commit.leased:
+                about.add("instances")
+                known = known and not commit.due and not commit.continued and commit.new is None
+            if commit.messages or commit.cancelled or commit.closing or commit.suspended:
+                about.update(("instances", "cancels", "outcomes"))
+                known = False
+            if commit.answers:
+                about.add("outcomes")
+            if any(not new.leased for new in commit.activities):
+                about.add("activities")
+                known = False
+            told = told or commit.read_along
+    return Concerns(about, known) if about or told else None

@@ -29,6 +29,7 @@ from trioflow._model.commands import (
     TerminateInstance,
 )
 from trioflow._model.interceptors import Interceptor, those_around
+from trioflow._model.propagation import Propagator, injected
 from trioflow._model.turns import Cancelled, Completed, Continued, Failed, Outcome
 from trioflow._model.workflows import Workflow
 from trioflow._registry import Registry
@@ -64,6 +65,7 @@ class World:
         codec: How values are stored.
         instances: How many roots.
         deploy: The new code of the workflow, if there is some.
+        propagators: For the metadata of the roots, and of all calls.
         interceptors: What is around workflows and activities.
 
     Attributes:
@@ -89,9 +91,11 @@ class World:
         codec: Codec,
         instances: int,
         deploy: Workflow[..., Any] | None,
+        propagators: Sequence[Propagator] = (),
         interceptors: Sequence[Interceptor] = (),
     ) -> None:
         self.trace: list[str] = []
+        self._propagators = propagators
         self._of_workflows = those_around(interceptors, "workflow")
         self._of_activities = those_around(interceptors, "activity")
         self.now = DEFAULT_START
@@ -106,6 +110,7 @@ class World:
         self.shared: SharedClaims[ev.Event] = SharedClaims(self._is_there, self._grant)
         self.instances: dict[str, SimulatedInstance] = {}
         self.roots: list[SimulatedInstance] = []
+        metadata = injected(propagators, workflow.metadata)
         for number in range(1, instances + 1):
             root = SimulatedInstance(
                 workflow,
@@ -114,6 +119,8 @@ class World:
                 None,
                 codec,
                 now=self.now,
+                metadata=metadata,
+                propagators=propagators,
                 interceptors=self._of_workflows,
             )
             self.roots.append(root)
@@ -283,7 +290,14 @@ class World:
     ) -> None:
         around = self._of_activities if isinstance(command, RunActivity) else ()
         call = SimulatedCall(
-            instance, command, definition, fn, self.codec, self.now, interceptors=around
+            instance,
+            command,
+            definition,
+            fn,
+            self.codec,
+            self.now,
+            propagators=self._propagators,
+            interceptors=around,
         )
         self.open.append(call)
 
@@ -326,6 +340,8 @@ class World:
             start_at=command.start_at,
             options=command.options,
             attributes=command.attributes,
+            metadata=parent.metadata if command.metadata is None else command.metadata,
+            propagators=self._propagators,
             interceptors=self._of_workflows,
         )
         self.instances[child.id] = child
@@ -354,6 +370,8 @@ class World:
                 start_at=command.start_at,
                 options=command.options,
                 attributes=command.attributes,
+                metadata=sender.metadata if command.metadata is None else command.metadata,
+                propagators=self._propagators,
                 interceptors=self._of_workflows,
             )
         sender.inbox.append((self.now, answer))

@@ -12,7 +12,8 @@ from anyio.lowlevel import checkpoint
 
 from trioflow._model.attributes import index_rows
 from trioflow._model.limits import Limit, LimitKind, Limits
-from trioflow.backends._common.watching import Watcher
+from trioflow.backends._common.watching import EVERYTHING, Watcher, concerns_of
+from trioflow.backends.abc import Concern
 from trioflow.backends.commits import Answer, CommitFailure, Message, NewInstance, NewQuestion, Unit
 from trioflow.backends.filters import Group, InstanceFilter
 from trioflow.backends.outbox import (
@@ -90,6 +91,9 @@ class Model:
     def changes(self) -> int:
         return self._watcher.number
 
+    def changed(self, what: Concern, since: int, worker: str = "") -> bool:
+        return self._watcher.changed(what, since, worker)
+
     async def wait_change(self, seen: int, timeout: float) -> None:
         await self._watcher.wait(seen, timeout)
 
@@ -156,7 +160,8 @@ class Model:
         for worker in dead:
             state.workers.pop(worker, None)
             self._free(worker, died=True)
-        self._watcher.notify()
+        if dead:
+            self._watcher.notify()
         return list(dead)
 
     async def release_worker(self, worker: str, *, died: bool = False) -> None:
@@ -220,7 +225,9 @@ class Model:
             raise LeaseLost(f"worker {worker!r} has no row")
         row.heartbeat_at = now
         failures = commit(self.state, worker, units, now)
-        self._watcher.notify()
+        left = concerns_of(units)
+        if left is not None:
+            self._watcher.notify(left.about, worker if left.known else "")
         return failures
 
     async def set_limit(self, limit: Limit) -> None:
@@ -292,7 +299,7 @@ class Model:
         for id in dict.fromkeys(new.id for new in instances) if replacing is not None else ():
             self.state.terminate(id, replacing or b"", None, now)
         created = [self.state.create(new, now, reuse=reuse) for new in instances]
-        self._watcher.notify()
+        self._watcher.notify(("instances",) if replacing is None else EVERYTHING)
         return created
 
     async def send(
@@ -451,7 +458,7 @@ class Model:
         if row is None or row.new.life != question.life:
             return "not found"
         self.state.questions[question.id] = Question(question)
-        self._watcher.notify()
+        self._watcher.notify(("questions",))
         return "done"
 
     async def take_questions(
