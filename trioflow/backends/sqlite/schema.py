@@ -340,6 +340,9 @@ CREATE INDEX waiting_order ON waiting (workflow, queue, negated_priority, ready_
 CREATE INDEX waiting_wake ON waiting (queue, wake_at) WHERE wake_at IS NOT NULL;
 """
 
+# How often something was committed that may concern other processes; a heartbeat does not.
+_CHANGES = "INSERT INTO counters (name, value) VALUES ('changes', 0);"
+
 # Name and script of each migration, in order.
 _MIGRATIONS = (
     ("0001_initial", _INITIAL),
@@ -355,6 +358,7 @@ _MIGRATIONS = (
     ("0014_executions", _EXECUTIONS),
     ("0015_looking", _LOOKING),
     ("0016_waiting", _WAITING),
+    ("0017_changes", _CHANGES),
 )
 
 SCRIPTS = [script for _, script in _MIGRATIONS]
