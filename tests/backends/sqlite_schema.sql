@@ -151,6 +151,16 @@ CREATE TABLE turns (
     data BLOB NOT NULL,
     PRIMARY KEY (instance, execution, number)
 ) WITHOUT ROWID;
+CREATE TABLE waiting (
+    id TEXT NOT NULL PRIMARY KEY,
+    life TEXT NOT NULL,
+    workflow TEXT NOT NULL,
+    queue TEXT NOT NULL,
+    negated_priority INTEGER NOT NULL,
+    ready_at REAL NOT NULL,
+    seq INTEGER NOT NULL,
+    wake_at REAL
+) WITHOUT ROWID;
 CREATE TABLE workers (
     id TEXT NOT NULL PRIMARY KEY,
     name TEXT NOT NULL,
@@ -171,3 +181,5 @@ CREATE INDEX instances_ready ON instances (queue, level, ready_at) WHERE ready_a
 CREATE INDEX instances_status ON instances (status, seq);
 CREATE INDEX instances_workflow ON instances (workflow, status, seq);
 CREATE INDEX shared_claims_instance ON shared_claims (instance);
+CREATE INDEX waiting_order ON waiting (workflow, queue, negated_priority, ready_at, seq);
+CREATE INDEX waiting_wake ON waiting (queue, wake_at) WHERE wake_at IS NOT NULL;

@@ -8,8 +8,11 @@ import anyio.to_thread
 import pytest
 import trio
 
-from tests.worker.flow import Gate, until
+from tests.worker.flow import Gate, serving, until
 from trioflow import InstanceCancelled, Registry, RetryPolicy, Signal
+from trioflow._worker.options import WorkerOptions
+from trioflow._worker.real_host import running_host
+from trioflow._worker.run import worker_on
 
 number = Signal("number", int)
 
@@ -130,6 +133,40 @@ async def test_no_more_activities_run_at_once_than_allowed(flow):
     async with flow.worker(flows, max_activities=3) as worker:
         await worker.client.run(work)
     assert most == 3
+
+
+async def test_activities_that_never_end_keep_no_others_out_after_a_busy_moment(backend):
+    """The loop stands still while many have been leased, and none of them ever ends."""
+    flows = Registry()
+    begun = 0
+    stood = 0.0
+    all_begun = trio.Event()
+
+    @flows.activity(queue="later")
+    async def forever() -> None:
+        nonlocal begun, stood
+        begun += 1
+        stood = 5.0 if begun >= 20 else 0.0
+        if begun == 300:
+            all_begun.set()
+        await trio.sleep_forever()
+
+    @flows.workflow
+    async def work() -> None:
+        async with trio.open_nursery() as nursery:
+            for _ in range(100):
+                nursery.start_soon(forever)
+
+    async with serving(backend, flows, activity_queues=["none"]) as client:
+        for _ in range(3):
+            await client.start(work)
+        await until_free(client, 3)
+    host = running_host()
+    host.monotonic = lambda: trio.current_time() + stood
+    options = WorkerOptions(registry=flows, activity_queues=["later"], drain=0)
+    async with worker_on(backend, options, host):
+        with trio.fail_after(60):
+            await all_begun.wait()
 
 
 async def test_no_more_threads_run_at_once_than_allowed(flow):

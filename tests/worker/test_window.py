@@ -133,6 +133,28 @@ def test_it_does_not_grow_untried():
     assert worker.window.size <= size + 1
 
 
+def test_what_never_ends_does_not_keep_the_others_out():
+    window = Window(1000)
+    window.held = 100
+    for number in range(50):
+        if window.begin(0.0, 0, 0.0 if number < 20 else 1.0):  # the loop stood still for a second
+            window.held = min(window.held, window.size)  # the others are given back
+        if window.begun == window.held:
+            break
+    window.short = True
+    assert (window.held, window.room, window.is_narrow) == (window.begun, 0, True)
+    looks = 0
+    while window.held < 1000:
+        looks += window.is_narrow
+        if window.is_narrow:
+            window.widen()
+        for _ in range(window.room):
+            window.held += 1
+            window.begin(2.0, window.total, 2.0)
+    assert window.begun == 1000
+    assert looks < 20
+
+
 def test_when_the_store_has_more_some_room_is_left_for_it():
     window = Window(80)
     window.held = 75

@@ -33,6 +33,7 @@ class Capacity:
         lanes: Where they wait, by the name that `RUNTIMES` gives.
         on_room: Called when there is room again, perhaps often; with whether it is worth a look
             into the store at once.
+        on_narrow: Called when a window keeps out what could begin.
 
     Attributes:
         lanes: Where they wait.
@@ -46,11 +47,13 @@ class Capacity:
         limit: int,
         lanes: Mapping[LaneName, Lane],
         on_room: Callable[[bool], None],
+        on_narrow: Callable[[], object],
     ) -> None:
         self._activities = activities
         self._queues = frozenset(queues)
         self._limit = limit
         self._on_room = on_room
+        self._on_narrow = on_narrow
         self._of_instance: dict[str, int] = {}
         self._by_runtime = {name: lanes[each.lane] for name, each in RUNTIMES.items()}
         self.lanes = tuple(lanes.values())
@@ -122,6 +125,8 @@ class Capacity:
                     lane.window.short = bool(names[lane])
                 least = min(map(self._room, asked))
             asked = [lane for lane in asked if self._room(lane) > least]
+        if any(lane.window.is_narrow for lane in self.lanes):
+            self._on_narrow()
 
     def saw_all(self, left_out: frozenset[str]) -> None:
         """Say that the store has no more but for what was left out."""

@@ -18,6 +18,10 @@ The size is the smaller of two numbers:
     the pace seen since it came. From there it grows by one with each that begins in time while half
     of it is in use, as a congestion window does, until it no longer limits.
 
+If then nothing waits here though the store has more, it is narrow (`is_narrow`): those that have begun
+may never end, and none begins to make it grow. So it is widened (`widen`) by one, and by twice as much
+each time until one begins late again.
+
 Only a late one that came after the last cut counts: those before it came when more were held. And a
 late one does not count if the rest begin soon all the same: then something else took the time, and
 other workers could not help with that.
@@ -55,6 +59,7 @@ class Window:
         "_cut",
         "_cut_at",
         "_limit",
+        "_step",
         "_most",
         "_usual",
         "begun",
@@ -70,6 +75,7 @@ class Window:
         self._most = self._limit * 1.0
         self._cut = math.inf
         self._cut_at = -math.inf  # when
+        self._step = 1  # by how much it is widened next
         self.held = 0
         self.size = limit
         self.begun = 0
@@ -128,15 +134,28 @@ class Window:
         soon = max(passed * _SOON / waited, self._one_by_one)
         if self.begun + soon >= self.size:
             return False
-        self._cut = self.begun + int(soon)
-        self._cut_at = now
-        self.size = int(min(self._most, self._cut))
+        self._cut_to(self.begun + int(soon), now)
         return True
+
+    @property
+    def is_narrow(self) -> bool:
+        """Whether it keeps out what could begin: the store may have more, and none waits here."""
+        return self.short and self.held == self.begun and not self.is_worth_asking
+
+    def widen(self) -> None:
+        """Grow, since it has been narrow for a while."""
+        self._cut = max(self._cut, self.held) + self._step
+        self._step *= 2
+        if self._cut > self._most:
+            self._cut, self._step = math.inf, 1
+        self.size = int(min(self._most, self._cut))
 
     def close(self, now: float) -> None:
         """Cut to what has begun, since some have waited long and none begins."""
-        self._cut = max(1, self.begun)
-        self._cut_at = now
+        self._cut_to(max(1, self.begun), now)
+
+    def _cut_to(self, size: int, now: float) -> None:
+        self._cut, self._cut_at, self._step = size, now, 1
         self.size = int(min(self._most, self._cut))
 
     def end(self, took: float) -> None:

@@ -129,10 +129,10 @@ class ActivityRunner:
         self._host = host
         self._clock = host.monotonic
         self._activities = registry.activities
-        self.capacity = Capacity(
-            registry.activities, queues, limit, make_lanes(limit, threads, processes), on_room
-        )
         self._overseer = Overseer(host.current_time, self)
+        lanes = make_lanes(limit, threads, processes)
+        narrow = self._overseer.look_soon
+        self.capacity = Capacity(registry.activities, queues, limit, lanes, on_room, narrow)
         self._processes = ProcessPool(codec, host.current_time)
         self._attempts = Attempts(
             resources=Resources(host, self._processes, begin_transaction),
@@ -376,6 +376,7 @@ class ActivityRunner:
         if window.begin(run.came_at, run.came_after, now):
             for other in lane.surplus(window.held - window.size):
                 self._give_back(other, lane)
+            self._overseer.look_soon()
         elif window.short:
             self.capacity.see_room(lane)
         self._fill()
@@ -433,17 +434,25 @@ class ActivityRunner:
             self._on_interrupt(exc)
 
     def look(self) -> bool:
-        """See `Overseen`: give back what waited at the last look too, if none has begun since."""
+        """See `Overseen`: give back what waited at the last look too, if none has begun since.
+
+        Where more may run and nothing waits, ask for more.
+        """
         full = self.capacity.full
+        again = False
         for lane in self.capacity.lanes:
             if not (full or lane.running >= lane.limit):
+                if lane.window.is_narrow:
+                    again = True
+                    lane.window.widen()
+                    self.capacity.see_room(lane)
                 continue  # it is only the loop that was busy
             stuck = lane.stuck()
             if stuck:
                 lane.window.close(self._clock())
             for run in stuck:
                 self._give_back(run, lane)
-        return bool(self.capacity.waiting)
+        return again or bool(self.capacity.waiting)
 
     def report_progress(self, run: Run) -> None:
         """See `Overseen`."""

@@ -324,6 +324,24 @@ ALTER TABLE instances
     "ALTER TABLE activities ADD KEY activities_retried (attempt)",
 )
 
+# Instances that wait for a place of their workflow's limit, in their order; see
+# `sql.operations.admission`. The priority is negated, so that an index has that order.
+_WAITING = (
+    """
+CREATE TABLE IF NOT EXISTS waiting (
+    id VARCHAR({id}) NOT NULL PRIMARY KEY,
+    life VARCHAR(40) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+    workflow VARCHAR(255) NOT NULL,
+    queue VARCHAR(255) NOT NULL,
+    negated_priority BIGINT NOT NULL,
+    ready_at DOUBLE NOT NULL,
+    seq BIGINT NOT NULL,
+    wake_at DOUBLE,
+    KEY waiting_order (workflow, queue, negated_priority, ready_at, seq),
+    KEY waiting_wake (queue, wake_at)
+) {options}""",
+)
+
 # Name and statements of each migration, in order.
 _MIGRATIONS = (
     ("0001_initial", _INITIAL),
@@ -338,6 +356,7 @@ _MIGRATIONS = (
     ("0011_shared", _SHARED),
     ("0014_executions", _EXECUTIONS),
     ("0015_looking", _LOOKING),
+    ("0016_waiting", _WAITING),
 )
 
 SCRIPTS = [statement for _, script in _MIGRATIONS for statement in script]

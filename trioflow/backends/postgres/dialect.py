@@ -47,7 +47,7 @@ __all__ = ["PostgresDialect", "qualified"]
 
 _TABLES = (
     "workers|instances|turns|inbox|activities|requests|questions|attributes|limits|admitted|"
-    "kept_slots|shared|shared_claims|executions"
+    "waiting|kept_slots|shared|shared_claims|executions"
 )
 _NAMED = re.compile(rf"\b(FROM|INTO|UPDATE|JOIN) ({_TABLES})\b")
 # Every message of one delivery has a number of its own below this.

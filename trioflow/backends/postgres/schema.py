@@ -290,6 +290,24 @@ CREATE INDEX instances_ended ON {schema}.instances (status, finished_at)
 CREATE INDEX activities_retried ON {schema}.activities (instance) WHERE attempt > 1;
 """
 
+# Instances that wait for a place of their workflow's limit, in their order; see
+# `sql.operations.admission`. The priority is negated, so that an index has that order.
+_WAITING = """
+CREATE TABLE {schema}.waiting (
+    id text COLLATE "C" NOT NULL PRIMARY KEY,
+    life text COLLATE "C" NOT NULL,
+    workflow text COLLATE "C" NOT NULL,
+    queue text COLLATE "C" NOT NULL,
+    negated_priority bigint NOT NULL,
+    ready_at float8 NOT NULL,
+    seq bigint NOT NULL,
+    wake_at float8
+);
+CREATE INDEX waiting_order ON {schema}.waiting
+    (workflow, queue, negated_priority, ready_at, seq);
+CREATE INDEX waiting_wake ON {schema}.waiting (queue, wake_at) WHERE wake_at IS NOT NULL;
+"""
+
 # Name and script of each migration, in order.
 _MIGRATIONS = (
     ("0001_initial", _INITIAL),
@@ -304,6 +322,7 @@ _MIGRATIONS = (
     ("0011_shared", _SHARED),
     ("0014_executions", _EXECUTIONS),
     ("0015_looking", _LOOKING),
+    ("0016_waiting", _WAITING),
 )
 
 # So that of several processes one makes the tables; any number that nobody else uses.

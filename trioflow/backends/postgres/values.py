@@ -26,7 +26,7 @@ _SQL_TYPES = {_TEXT: "text[]", _BYTEA: "bytea[]", _INT8: "bigint[]", _FLOAT8: "f
 
 _INTS = (
     "execution parent_execution first_execution turns events messages consumed seq number attempt "
-    "priority level unread deaths"
+    "priority negated_priority level unread deaths"
 )
 _FLOATS = (
     "ready_at wake_at created_at finished_at visible_at scheduled_at heartbeat_at arrived_at now "

@@ -5,22 +5,51 @@ Written as those in `trioflow.backends.sql.queries`.
 
 from __future__ import annotations
 
-from trioflow.backends.sql.dialect import Delete, Dialect, Insert
+from trioflow.backends.sql.dialect import Delete, Dialect, Insert, Update
+from trioflow.backends.sql.statements import WAITING, WAITING_BELOW
 
-__all__ = ["ADMIT", "DISMISS", "FREE_SLOTS", "KEEP_SLOTS", "NOT_ADMITTED", "LimitQueries"]
+__all__ = [
+    "ADMIT",
+    "COME_BACK",
+    "DISMISS",
+    "FREE_SLOTS",
+    "KEEP_SLOTS",
+    "PUT_ASIDE",
+    "WAIT",
+    "WAITED",
+    "LimitQueries",
+]
 
 KEEP_SLOTS = Insert("kept_slots", ("worker", "id", "queue", "activity", "limit_key"))
 FREE_SLOTS = Delete("kept_slots", ("worker", "id"))
 ADMIT = Insert("admitted", ("workflow", "instance", "life"))
 DISMISS = Delete("admitted", ("instance", "life"))
 
+# What waits to be admitted is put aside, and comes back.
+WAIT = Insert(
+    "waiting",
+    ("id", "life", "workflow", "queue", "negated_priority", "ready_at", "seq", "wake_at"),
+)
+WAITED = Delete("waiting", ("id",))
+PUT_ASIDE = Update(
+    "instances",
+    ("seq",),
+    set=f"level = instances.priority - {WAITING}",
+    where="instances.seq = v.seq",
+)
+COME_BACK = Update(
+    "instances",
+    ("id",),
+    set="level = instances.priority",
+    where=f"instances.id = v.id AND instances.level < {WAITING_BELOW}",
+)
+
 _OF_KEY = "worker IS NULL AND queue = ? AND limit_key = ?"
-# Whether an instance waits to be admitted is asked of those that are read as ready.
-_IS_ADMITTED = """EXISTS (SELECT 1 FROM admitted
-        WHERE admitted.instance = instances.id AND admitted.life = instances.life)"""
-# What has a turn all the same was overdue when it was taken.
-NOT_ADMITTED = f""" AND (workflow NOT IN ({{names}}) OR turns > 0 OR wake_at <= ?
-        OR {_IS_ADMITTED})"""
+# Written so that no planner makes a join of it, which would read all that waits.
+_WAITS = f"""(SELECT 1 FROM instances AS i WHERE i.id = waiting.id AND i.life = waiting.life
+        AND i.status = 'running' AND i.level < {WAITING_BELOW} LIMIT 1) IS NOT NULL"""  # noqa: S608
+_OVERDUE = f"""FROM waiting {{by_wake_at}} WHERE queue = ? AND wake_at <= ? {{exclude}}
+        AND {_WAITS}"""
 
 
 class LimitQueries:
@@ -71,15 +100,23 @@ class LimitQueries:
     admitted = """SELECT a.instance, a.life, i.id, i.finished_at FROM admitted AS a
         LEFT JOIN instances AS i ON i.id = a.instance AND i.life = a.life
         WHERE a.workflow = ?"""
-    next_overdue = f"""SELECT min(wake_at) FROM instances
-        WHERE queue = ? AND level = ? AND ready_at <= ? AND status = 'running'
-        AND worker IS NULL AND turns = 0 AND wake_at > ? {{exclude}} AND workflow = ?
-        AND NOT {_IS_ADMITTED}"""  # noqa: S608 - our words
+    first_waiting = f"""SELECT id, negated_priority, ready_at, seq FROM waiting {{in_order}}
+        WHERE workflow = ? AND queue = ? {{exclude}} AND {_WAITS}
+        ORDER BY negated_priority, ready_at, seq LIMIT ?"""  # noqa: S608 - our words
+    any_overdue = f"SELECT 1 {_OVERDUE} LIMIT 1"
+    overdue = f"SELECT id {_OVERDUE} ORDER BY wake_at LIMIT ?"
+    next_overdue = f"""SELECT wake_at FROM waiting {{by_wake_at}}
+        WHERE queue = ? AND wake_at > ? {{exclude}} AND {_WAITS}
+        ORDER BY wake_at LIMIT 1"""  # noqa: S608 - our words
+    lock_waiting = "SELECT id FROM instances WHERE id {among} ORDER BY id {skip_locked}"
+    all_waiting = "SELECT id FROM waiting WHERE workflow = ?"
+    stop_waiting = "DELETE FROM waiting WHERE id = ?"
+    forget_waiting = "DELETE FROM waiting WHERE workflow = ?"
     dismiss_all = "DELETE FROM admitted WHERE workflow = ?"
     # What has made a turn, is held, or was when its worker died.
-    begun = """SELECT id, life FROM instances WHERE finished_at IS NULL AND workflow = ?
+    begun = f"""SELECT id, life FROM instances WHERE finished_at IS NULL AND workflow = ?
         AND (turns > 0 OR execution > first_execution OR worker IS NOT NULL OR deaths > 0
-            OR level < priority)"""
+            OR level < priority AND level > {WAITING_BELOW})"""  # noqa: S608 - our number
 
     def __init__(self, dialect: Dialect) -> None:
         self.keys_after = dialect.query(dialect.keys_after())
@@ -90,4 +127,6 @@ class LimitQueries:
 
 def _translated(dialect: Dialect, text: str) -> str:
     text = text.replace("{for_update}", dialect.for_update)
+    text = text.replace("{in_order}", dialect.by_index("waiting_order"))
+    text = text.replace("{by_wake_at}", dialect.by_index("waiting_wake"))
     return dialect.query(text.replace("{skip_locked}", dialect.skip_locked))

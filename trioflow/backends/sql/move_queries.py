@@ -39,7 +39,7 @@ MOVED_REQUESTS = Insert("requests", ("instance", "life", "id", "answer"))
 
 EVERYTHING = (
     *("attributes", "turns", "inbox", "activities", "requests", "executions", "admitted"),
-    *("shared_claims", "shared", "kept_slots", "questions", "instances"),
+    *("waiting", "shared_claims", "shared", "kept_slots", "questions", "instances"),
 )
 """The tables of what workers and clients write."""
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from trioflow.backends.sql.dialect import Dialect
 from trioflow.backends.sql.rows import RECORD_COLUMNS
-from trioflow.backends.sql.statements import SUSPECT
+from trioflow.backends.sql.statements import SUSPECT, WAITING_BELOW
 
 __all__ = ["EXECUTION_COLUMNS", "Queries"]
 
@@ -144,6 +144,9 @@ class Queries:
     ready_instances = f"""SELECT {_TAKEN} FROM instances
         WHERE {_ELIGIBLE}
         ORDER BY ready_at, seq LIMIT ? {{skip_locked}}"""  # noqa: S608
+    waiting_instances = f"""SELECT {_TAKEN} FROM instances
+        WHERE id {{among}} AND status = 'running' AND worker IS NULL AND level < {WAITING_BELOW}
+        {{skip_locked}}"""  # noqa: S608
     # Those that the worker holds already and that have something new to do.
     any_own_ready = """SELECT 1 FROM instances
         WHERE finished_at IS NULL AND worker = ? AND ready_at <= ? AND status = 'running'
@@ -277,7 +280,7 @@ class Queries:
     # A suspect that somebody holds is given back without a turn.
     suspend_by_client = f"""UPDATE instances SET status = 'suspended', outcome = ?,
         level = CASE WHEN deaths > 0 AND worker IS NOT NULL THEN priority - {SUSPECT}
-            ELSE level END,
+            WHEN level < {WAITING_BELOW} THEN priority ELSE level END,
         deaths = CASE WHEN deaths > 0 AND worker IS NOT NULL THEN deaths - 1 ELSE deaths END,
         ready_at = NULL, worker = NULL, sticky_worker = NULL
         WHERE id = ? AND status = 'running' AND life = coalesce(?, life)"""  # noqa: S608

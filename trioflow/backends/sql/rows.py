@@ -23,11 +23,15 @@ from trioflow.backends.records import (
 
 __all__ = [
     "LIFE",
+    "LIFE_OF_TAKEN",
     "NEW_COLUMNS",
+    "PRIORITY",
     "READY_AT",
     "RECORD_COLUMNS",
+    "TURNS",
     "UNREAD",
     "VISIBLE_AT",
+    "WAKE_AT",
     "activity_task",
     "instance_record",
     "new_instance_row",
@@ -52,7 +56,7 @@ _NEW_PARENT = NewInstance.__struct_fields__.index("parent")
 _RECORD_PARENT = InstanceRecord.__struct_fields__.index("parent")
 
 # Places in the rows of `Queries.ready_instances`…
-READY_AT, UNREAD = 14, 16
+TURNS, READY_AT, WAKE_AT, UNREAD, PRIORITY, LIFE_OF_TAKEN = 12, 14, 15, 16, 17, 18
 # …and of `Queries.visible_activities`.
 VISIBLE_AT, LIFE = 9, 12
 

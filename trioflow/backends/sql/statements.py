@@ -45,6 +45,8 @@ __all__ = [
     "STORE_PROGRESS",
     "SUSPECT",
     "SUSPECTS_BELOW",
+    "WAITING",
+    "WAITING_BELOW",
 ]
 
 # Ready instances are indexed by their level: the priority, and for a free suspect the priority less
@@ -53,6 +55,10 @@ __all__ = [
 SUSPECT = 1000
 SUSPECTS_BELOW = -SUSPECT // 2
 """Levels below this one are those of suspects."""
+# What waits for a place of its workflow's limit lies below those, see `operations.admission`.
+WAITING = 3 * SUSPECT
+WAITING_BELOW = -2 * SUSPECT
+"""Levels below this one are those of what waits for a place."""
 
 # --- what a commit consists of ----------------------------------------------------------------
 
@@ -193,7 +199,7 @@ _LEASE = """instances.seq = v.seq
 LEASE_INSTANCES = Update(
     "instances",
     ("seq", "worker", "now"),
-    set="worker = v.worker, ready_at = NULL, held_at = v.now",
+    set="worker = v.worker, ready_at = NULL, held_at = v.now, level = instances.priority",
     where=_LEASE,
 )
 LEASE_SUSPECTS = Update(

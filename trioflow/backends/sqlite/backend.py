@@ -35,7 +35,7 @@ from trioflow.backends.sqlite.damage import (
     is_sound_instance,
     suspend_damaged,
 )
-from trioflow.backends.sqlite.dialect import SqliteDialect, connect, connect_as
+from trioflow.backends.sqlite.dialect import COUNT_CHANGE, SqliteDialect, connect, connect_as
 from trioflow.backends.sqlite.revocable import RevocableConnection
 from trioflow.backends.sqlite.schema import SCRIPTS, SqliteMigrations
 from trioflow.errors import TransactionRefused
@@ -54,9 +54,35 @@ _LATEST = """SELECT max(at) FROM (SELECT latest_at AS at FROM counters
 
 
 class _SqliteStore(SqlStore):
-    """Also knows whether other connections have written."""
+    """Also tells other processes of changes, and knows whether they have told of any."""
 
-    _version: int | None = None
+    def __init__(
+        self,
+        connection: sqlite3.Connection | BorrowedSqlite,
+        dialect: SqliteDialect,
+        clock: Callable[[], float],
+    ) -> None:
+        super().__init__(connection, dialect, clock)
+        self._count_change = dialect.query(COUNT_CHANGE)
+        self._changes = dialect.query("SELECT value FROM counters WHERE name = 'changes'")
+        self._announced = False
+        self._seen: tuple[int | None, int | None] = (None, None)
+
+    def announce(self) -> None:
+        self._announced = True
+
+    def transaction(self) -> AbstractContextManager[None]:
+        """See `SqlStore.transaction`; one that was announced is counted."""
+        if not self._announced or self.dialect.in_transaction(self.connection):
+            return super().transaction()
+        return self._counted()
+
+    @contextmanager
+    def _counted(self) -> Generator[None]:
+        with super().transaction():
+            yield
+            self.execute(self._count_change)
+        self._announced = False
 
     def try_to_write(self) -> None:
         """Fail now, not at the first commit, if the file cannot be written."""
@@ -84,10 +110,14 @@ class _SqliteStore(SqlStore):
                 self.execute("ROLLBACK")
 
     def changed_by_others(self) -> bool:
-        """Return whether another connection has written since it was asked last."""
-        row = self.execute("PRAGMA data_version").fetchone()
-        before, self._version = self._version, row[0]
-        return bool(before != row[0])
+        """Return whether another connection has announced something since it was asked last."""
+        version, changes = self._seen
+        (now,) = self.execute("PRAGMA data_version").fetchone()
+        if now == version:  # which costs next to nothing
+            return False
+        (number,) = self.execute(self._changes).fetchone()
+        self._seen = now, number
+        return bool(number != changes)
 
 
 class _SharedSession(Session[_SqliteStore]):

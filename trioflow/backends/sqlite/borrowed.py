@@ -12,7 +12,7 @@ from typing import Any
 from trioflow.backends.sql.borrowed import BorrowedStore, not_begun
 from trioflow.backends.sql.connection import Rows
 from trioflow.backends.sql.store import SqlStore
-from trioflow.backends.sqlite.dialect import make_durable
+from trioflow.backends.sqlite.dialect import COUNT_CHANGE, make_durable
 from trioflow.errors import BackendError, TransactionRefused
 
 __all__ = ["BorrowedSqlite", "LentSqlite", "SqliteBorrowedStore", "file_of"]
@@ -104,6 +104,11 @@ class SqliteBorrowedStore(BorrowedStore):
         super().__init__(BorrowedSqlite(raw), like)
         self._raw = raw
         self._file = file
+        self._count_change = like.dialect.query(COUNT_CHANGE)
+
+    def announce(self) -> None:
+        """Have the transaction tell others of a change when it is committed."""
+        self.execute(self._count_change)
 
     def begin(self) -> None:
         """See `BorrowedStore.begin`."""

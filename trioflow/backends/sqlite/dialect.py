@@ -33,7 +33,7 @@ from trioflow.errors import (
     TransactionRefused,
 )
 
-__all__ = ["SqliteDialect", "connect", "connect_as", "make_durable"]
+__all__ = ["COUNT_CHANGE", "SqliteDialect", "connect", "connect_as", "make_durable"]
 
 C = TypeVar("C", bound=sqlite3.Connection)
 T = TypeVar("T")
@@ -62,6 +62,9 @@ _UNAVAILABLE = {
 }
 _ALLOCATE = """UPDATE counters SET value = value + ?, latest_at = max(latest_at, ?)
     WHERE name = 'inbox' RETURNING value"""
+
+COUNT_CHANGE = "UPDATE counters SET value = value + 1 WHERE name = 'changes'"
+"""What tells other processes of a change, when it is committed."""
 
 
 def connect(path: str, *, durable: bool = True) -> sqlite3.Connection:

@@ -323,6 +323,26 @@ CREATE INDEX instances_ended ON instances (status, finished_at) WHERE finished_a
 CREATE INDEX activities_retried ON activities (instance) WHERE attempt > 1;
 """
 
+# Instances that wait for a place of their workflow's limit, in their order; see
+# `sql.operations.admission`. The priority is negated, so that an index has that order.
+_WAITING = """
+CREATE TABLE waiting (
+    id TEXT NOT NULL PRIMARY KEY,
+    life TEXT NOT NULL,
+    workflow TEXT NOT NULL,
+    queue TEXT NOT NULL,
+    negated_priority INTEGER NOT NULL,
+    ready_at REAL NOT NULL,
+    seq INTEGER NOT NULL,
+    wake_at REAL
+) WITHOUT ROWID;
+CREATE INDEX waiting_order ON waiting (workflow, queue, negated_priority, ready_at, seq);
+CREATE INDEX waiting_wake ON waiting (queue, wake_at) WHERE wake_at IS NOT NULL;
+"""
+
+# How often something was committed that may concern other processes; a heartbeat does not.
+_CHANGES = "INSERT INTO counters (name, value) VALUES ('changes', 0);"
+
 # Name and script of each migration, in order.
 _MIGRATIONS = (
     ("0001_initial", _INITIAL),
@@ -337,6 +357,8 @@ _MIGRATIONS = (
     ("0011_shared", _SHARED),
     ("0014_executions", _EXECUTIONS),
     ("0015_looking", _LOOKING),
+    ("0016_waiting", _WAITING),
+    ("0017_changes", _CHANGES),
 )
 
 SCRIPTS = [script for _, script in _MIGRATIONS]

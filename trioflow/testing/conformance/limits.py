@@ -447,6 +447,82 @@ async def an_id_that_is_used_again_waits_again(stage: Stage) -> None:
     assert await stage.take_ids() == ["a"]
 
 
+async def what_waits_hides_nothing(stage: Stage) -> None:
+    await stage.workers("w1", "w2")
+    await _limit(stage, kind="workflow", name="flow", concurrency=1)
+    names = [f"n{number:03}" for number in range(600)]
+    await stage.create(*names)
+    await stage.create("x", workflow="other")
+    assert await _all_that_can_be_taken(stage) == ["n000", "x"]
+    (stats,) = await stage.backend.stats()
+    assert (stats.running, stats.pending_instances) == (601, 599)
+    await stage.create("first", priority=1)
+    assert await _all_that_can_be_taken(stage) == []
+    assert await stage.backend.terminate("n000", TERMINATED) == "done"
+    assert await _all_that_can_be_taken(stage) == ["first"]
+    assert await stage.backend.terminate("first", TERMINATED) == "done"
+    assert await _all_that_can_be_taken(stage) == ["n001"]
+    await _limit(stage, kind="workflow", name="flow", concurrency=3)
+    assert await _all_that_can_be_taken(stage) == ["n002", "n003"]
+    assert await stage.backend.remove_limit("workflow", "flow")
+    assert await _all_that_can_be_taken(stage) == names[4:]
+
+
+async def _all_that_can_be_taken(stage: Stage) -> list[str]:
+    ids: list[str] = []
+    while True:
+        taken = await stage.backend.take_instances("w1", ("default",), 10)
+        ids += [one.id for one in taken.instances]
+        if taken.next_at is None:
+            return ids
+
+
+async def what_waits_can_be_changed(stage: Stage) -> None:
+    await stage.workers("w1", "w2")
+    await _limit(stage, kind="workflow", name="flow", concurrency=1)
+    await stage.create("a", "b", "c", "d", "e")
+    assert await stage.take_ids() == ["a"]
+    assert await stage.take_ids("w2") == []
+    ready_at = (await stage.record("b")).ready_at
+    assert ready_at is not None
+    assert ready_at <= stage.backend.now()
+    assert await stage.backend.suspend("b", b"{}") == "done"
+    assert await stage.backend.terminate("c", TERMINATED) == "done"
+    (stats,) = await stage.backend.stats()
+    assert (stats.running, stats.suspended, stats.pending_instances) == (3, 1, 2)
+    assert await stage.backend.resume("b") == "done"
+    assert await stage.backend.send("e", b"message") == "done"
+    await stage.create("c", life="second")
+    assert await stage.take_ids("w2") == []
+    begun: list[str] = []
+    last = "a"
+    while len(begun) < 4:
+        assert await stage.backend.terminate(last, TERMINATED) == "done"
+        taken = await stage.backend.take_instances("w1", ("default",), 10)
+        (one,) = taken.instances
+        assert len(one.inbox) == int(one.id == "e")
+        last = one.id
+        begun.append(last)
+    assert begun == ["d", "e", "b", "c"]
+
+
+async def what_waits_in_queues_of_others_stays_there(stage: Stage) -> None:
+    await stage.workers("w1", "w2")
+    await _limit(stage, kind="workflow", name="flow", concurrency=1)
+    await stage.create("a", "b")
+    await stage.create("c", queue="other")
+    assert await stage.take_ids() == ["a"]
+    assert (await stage.backend.take_instances("w2", ("other",), 10)).instances == []
+    assert await stage.take_ids() == []
+    assert await stage.backend.terminate("a", TERMINATED) == "done"
+    taken = await stage.backend.take_instances("w2", ("other",), 10)
+    assert [one.id for one in taken.instances] == ["c"]
+    assert await stage.backend.terminate("c", TERMINATED) == "done"
+    assert await stage.take_ids(exclude=("flow",)) == []
+    assert await stage.take_ids(exclude_ids=("b",)) == []
+    assert await stage.take_ids() == ["b"]
+
+
 CASES: tuple[Case, ...] = (
     limits_are_listed_and_replaced,
     no_more_of_a_queue_are_leased_than_its_limit,
@@ -476,4 +552,7 @@ CASES: tuple[Case, ...] = (
     no_limited_instance_is_born_begun,
     limits_of_other_kinds_may_have_the_same_name,
     an_id_that_is_used_again_waits_again,
+    what_waits_hides_nothing,
+    what_waits_can_be_changed,
+    what_waits_in_queues_of_others_stays_there,
 )

@@ -25,6 +25,7 @@ local INF = math.huge
 --   finished         finished instances by the time when they finished
 --   ready<lane>      free instances by ready_at; those without one are in no such set
 --   suspect<lane>    likewise those that are suspects
+--   waits<lane>      likewise those that wait for a place of their workflow's limit, see waiting.lua
 --   held:<worker>    leased instances by ready_at, infinity for null
 --   visible<lane>    free activities by visible_at; those that have a key, see `lane_name`
 --   keys:<queue>     these keys
@@ -71,6 +72,12 @@ local function place_of(queue, priority, suspect)
   return (suspect and 'suspect' or 'ready') .. lane(queue, priority)
 end
 
+-- Return when a free instance is or was ready, or false.
+local function ready_score(id, queue, priority, suspect)
+  return redis.call('ZSCORE', P .. place_of(queue, priority, suspect), id)
+    or redis.call('ZSCORE', P .. 'waits' .. lane(queue, priority), id)
+end
+
 -- Return whether a worker's lease is alive: it has a row until it is expired or released.
 local function alive(worker)
   return redis.call('ZSCORE', P .. 'workers', worker)
@@ -109,6 +116,12 @@ end
 
 local function srem(key, member)
   gather(1, 'SREM', key, member)
+end
+
+-- Let a free instance wait nowhere any more.
+local function leave_place(id, queue, priority, suspect)
+  zrem(place_of(queue, priority, suspect), id)
+  zrem('waits' .. lane(queue, priority), id)
 end
 
 -- Like `lane`, for a queue and a priority that may not have occurred before.

@@ -14,7 +14,7 @@ local function end_one(id, row, outcome)
   if row[4] and row[4] ~= '' then
     zrem('held:' .. row[4], id)
   else
-    zrem(place_of(row[3], row[7], is_suspect(row[9])), id)
+    leave_place(id, row[3], row[7], is_suspect(row[9]))
   end
   redis.call(
     'HSET', P .. 'i:' .. id, 'status', 'terminated', 'outcome', outcome, 'finished_at', now_exact,

@@ -68,9 +68,8 @@ for n = 1, math.min(limit, #page) do
     'HMGET', P .. 'i:' .. id, 'worker', 'queue', 'priority', 'deaths', 'life', 'execution'
   )
   local held = place[1] and place[1] ~= ''
-  local key = held and 'held:' .. place[1]
-    or place_of(place[2] or '', place[3], is_suspect(place[4]))
-  local ready_at = redis.call('ZSCORE', P .. key, id)
+  local ready_at = held and redis.call('ZSCORE', P .. 'held:' .. place[1], id)
+    or not held and ready_score(id, place[2] or '', place[3], is_suspect(place[4]))
   local activities = {}
   each_activity(id, place[5] or '', function(execution, command, activity, life)
     local one = describe(id, execution, command, life, activity)
@@ -83,7 +82,7 @@ for n = 1, math.min(limit, #page) do
     break
   end
   reply[n] = {
-    id, row, ready_at ~= 'inf' and ready_at or '', redis.call('HGETALL', P .. 'x:' .. id),
+    id, row, ready_at and ready_at ~= 'inf' and ready_at or '', redis.call('HGETALL', P .. 'x:' .. id),
     activities, executions, ended_of(id), redis.call('HGETALL', P .. 'r:' .. id),
   }
 end

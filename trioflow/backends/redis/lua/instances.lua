@@ -171,6 +171,9 @@ end
 
 -- Make ready what has got something to do; never later than it was.
 local function hasten(id, queue, priority, deaths, worker)
+  if worker == '' and redis.call('ZSCORE', P .. 'waits' .. lane(queue, priority), id) then
+    return -- it has been ready since then
+  end
   local place = worker ~= '' and 'held:' .. worker or open_place(queue, priority, deaths)
   local score = redis.call('ZSCORE', P .. place, id)
   if not score or tonumber(score) > now then
@@ -217,7 +220,7 @@ local function end_unstarted(id, unstarted)
     end
   end
   set_status(id, row[1], row[2], 'running', 'cancelled')
-  zrem(place_of(row[2], row[3], is_suspect(row[4])), id)
+  leave_place(id, row[2], row[3], is_suspect(row[4]))
   redis.call(
     'HSET', P .. 'i:' .. id, 'status', 'cancelled', 'outcome', unstarted.outcome,
     'finished_at', now_exact, 'sticky', '', 'wake_at', ''

@@ -4,6 +4,7 @@
 --   limit:<kind>:<name>     its state, packed: how many began in each part of time, the last keys
 --   admitted:<workflow>     instances that have begun -> their lives, those included that have ended
 --   kept:<worker>           places of attempts that were given up -> queue, activity and key, packed
+-- Instances that wait for a place are listed as waiting.lua says.
 -- The keys by which activities take turns are lanes of their own, see `lane_name`.
 
 -- Return whether there may be limits: most stores have none, and then this is all that is asked.

@@ -8,8 +8,8 @@ local function record(id, fields)
   local place = redis.call('HMGET', P .. 'i:' .. id, 'worker', 'queue', 'priority', 'deaths')
   local held = place[1] and place[1] ~= ''
   local suspect = place[4] and place[4] ~= ''
-  local key = held and 'held:' .. place[1] or place_of(place[2] or '', place[3], suspect)
-  local ready_at = redis.call('ZSCORE', P .. key, id)
+  local ready_at = held and redis.call('ZSCORE', P .. 'held:' .. place[1], id)
+    or not held and ready_score(id, place[2] or '', place[3], suspect)
   if not ready_at or ready_at == 'inf' then
     ready_at = ''
   end

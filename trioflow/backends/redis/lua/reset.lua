@@ -53,7 +53,7 @@ local function take_away(instance, worker, queue, priority, deaths)
   if worker and worker ~= '' then
     zrem('held:' .. worker, instance)
   else
-    zrem(place_of(queue, priority, is_suspect(deaths)), instance)
+    leave_place(instance, queue, priority, is_suspect(deaths))
   end
 end
 

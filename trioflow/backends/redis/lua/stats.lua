@@ -49,8 +49,8 @@ for _, queue in ipairs(redis.call('SMEMBERS', P .. 'queues')) do
   for _, priority in ipairs(priorities) do
     waiting = waiting + redis.call('ZCARD', P .. 'visible' .. lane(queue, priority))
     visible_at = earliest(visible_at, P .. 'visible' .. lane(queue, priority))
-    for _, suspect in ipairs({ false, true }) do
-      local place = P .. place_of(queue, priority, suspect)
+    for _, kind in ipairs({ 'ready', 'suspect', 'waits' }) do
+      local place = P .. kind .. lane(queue, priority)
       ready = ready + redis.call('ZCOUNT', place, '-inf', now)
       ready_at = earliest(ready_at, place)
     end

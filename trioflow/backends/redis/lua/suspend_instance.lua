@@ -29,7 +29,7 @@ if row[7] and row[7] ~= '' then
     redis.call('HSET', P .. 'i:' .. id, 'deaths', math.max((tonumber(row[5]) or 0) - 1, 0))
   end
 else
-  zrem(place_of(row[3], row[4], is_suspect(row[5])), id)
+  leave_place(id, row[3], row[4], is_suspect(row[5]))
 end
 flush()
 publish(ARGV[3])

@@ -1,4 +1,4 @@
--- include: base limiting taking
+-- include: base limiting taking waiting
 -- Lease ready instances to a worker, or one suspect.
 -- ARGV: TakeRequest. Returns: now, next_at or '', 1 if a suspect is ready and free, then for each: id,
 -- ready_at, row fields, inbox.
@@ -13,6 +13,8 @@ local held = P .. 'held:' .. worker
 local wanted_queues, excluded = set_of(asked.queues), set_of(asked.exclude)
 local excluded_ids = set_of(asked.exclude_ids)
 local next_at
+local MOST_ASIDE = 500 -- are put aside, or come back, in one call
+local number_aside = 0
 
 -- Return the priority of an instance that is the worker's already, or nil if it is not wanted now:
 -- only those of the queues are, or all of them if there is no limit.
@@ -69,12 +71,14 @@ local function is_left_to_another(sticky_worker)
   return living[sticky_worker]
 end
 
--- Look through one sorted set of free instances; return how many were found.
-local function look_for_free(place, priority, most, found)
+-- Look through one sorted set of free instances; return how many were found. Those of limited
+-- workflows for which there is no place, since others stand before them, are put aside.
+local function look_for_free(place, queue, priority, most, found)
   local key = P .. place
   local of_place = 0
+  local of_workflow = {}
   ascend(key, '-inf', now, function(id, at)
-    if of_place >= most then
+    if of_place >= most or number_aside >= MOST_ASIDE then
       return true
     end
     local row = redis.call('HMGET', P .. 'i:' .. id, 'workflow', 'sticky', 'life', 'turns', 'wake_at')
@@ -84,13 +88,17 @@ local function look_for_free(place, priority, most, found)
       if at > now - asked.sticky and is_left_to_another(row[2]) then
         next_at = earlier(next_at, at + asked.sticky)
       elseif is_outside(id, row[1], row[3]) and not is_overdue(row[4], row[5]) then
-        if rooms[row[1]] > 0 then -- which is for the best ones, see `admit`
+        local before = of_workflow[row[1]] or 0
+        if before < rooms[row[1]] then -- which is for the best ones, see `admit`
+          of_workflow[row[1]] = before + 1
           found[#found + 1] = {
             id = id, at = at, place = place, priority = priority, life = row[3] or '',
-            outside = row[1], wake_at = tonumber(row[5]),
+            outside = row[1], wake_at = tonumber(row[5] or ''),
           }
-        elseif tonumber(row[5]) then
-          next_at = earlier(next_at, tonumber(row[5]))
+        else
+          number_aside = number_aside + 1
+          local waiting = { workflow = row[1], queue = queue, wake_at = tonumber(row[5] or '') }
+          put_aside(id, at, waiting, priority)
         end
       else
         found[#found + 1] = { id = id, at = at, place = place, priority = priority }
@@ -117,13 +125,61 @@ end
 local function look_into(queue, many, few, found, suspects)
   for _, priority in ipairs(priorities_of(queue)) do
     if many then
-      many = many - look_for_free(place_of(queue, priority, false), priority, many, found)
+      local place = place_of(queue, priority, false)
+      many = many - look_for_free(place, queue, priority, many, found)
     end
     local place = place_of(queue, priority, true)
     if redis.call('EXISTS', P .. place) == 1 then
-      few = few - look_for_free(place, priority, few, suspects)
+      few = few - look_for_free(place, queue, priority, few, suspects)
     end
   end
+end
+
+-- Put those that wait, and whose time is over, among what is ready.
+local function bring_overdue(queue)
+  ascend(P .. 'overdue:' .. queue, '-inf', now, function(id, at)
+    local row = overdue_row(id, queue, at)
+    if row and not (excluded[row.workflow] or excluded_ids[id]) then
+      come_back(id, row)
+      number_aside = number_aside + 1
+    end
+    return number_aside >= MOST_ASIDE
+  end)
+  flush()
+end
+
+-- Look through those of a queue that wait for a place of which there is one.
+local function look_into_lines(queue, priorities, found)
+  for workflow, room in pairs(rooms) do
+    local most = excluded[workflow] and 0 or math.min(room, limit + 1)
+    for _, priority in ipairs(priorities) do
+      local line = line_name(queue, priority, workflow)
+      ascend(P .. line, '-inf', '+inf', function(id)
+        if most <= 0 then
+          return true
+        end
+        local row = not excluded_ids[id] and row_in_line(id, workflow, line)
+        if row then
+          most = most - 1
+          found[#found + 1] = {
+            id = id, at = row.at, place = line, priority = priority, life = row.life,
+            outside = workflow, row = row,
+          }
+        end
+      end)
+    end
+  end
+end
+
+-- Note when the time is over of the next one of a queue that waits.
+local function look_for_overdue(queue)
+  ascend(P .. 'overdue:' .. queue, '(' .. now_exact, '+inf', function(id, at)
+    local row = overdue_row(id, queue, at)
+    if row and not (excluded[row.workflow] or excluded_ids[id]) then
+      next_at = earlier(next_at, at)
+      return true
+    end
+  end)
 end
 
 -- Leave out those for which there is no room, and note those that begin.
@@ -157,7 +213,12 @@ elseif limit == 0 then
   look_for_mine(found)
 else
   look_for_mine(found)
+  local limited = next(rooms) ~= nil
   for queue in pairs(wanted_queues) do
+    if limited then
+      bring_overdue(queue)
+      look_into_lines(queue, priorities_of(queue), found)
+    end
     look_into(queue, limit + 1, 1, found, suspects)
   end
   table.sort(found, by_rank)
@@ -166,6 +227,20 @@ else
     next_at = earlier(next_at, found[limit + 1].at)
     for n = #found, limit + 1, -1 do
       found[n] = nil
+    end
+  end
+  if limited then
+    for _, one in ipairs(found) do
+      if one.row then
+        stop_waiting(one.id, one.row)
+      end
+    end
+    flush()
+    for queue in pairs(wanted_queues) do
+      look_for_overdue(queue)
+    end
+    if number_aside >= MOST_ASIDE then
+      next_at = earlier(next_at, now)
     end
   end
 end

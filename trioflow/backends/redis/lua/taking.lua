@@ -42,7 +42,10 @@ local function priorities_of(queue)
   local found = { 0 }
   for _, member in ipairs(redis.call('SMEMBERS', P .. 'lanes:' .. queue)) do
     local ending = lane(queue, member)
-    local kinds = { P .. 'ready' .. ending, P .. 'visible' .. ending, P .. 'suspect' .. ending }
+    local kinds = {
+      P .. 'ready' .. ending, P .. 'visible' .. ending, P .. 'suspect' .. ending,
+      P .. 'waits' .. ending,
+    }
     if redis.call('EXISTS', unpack(kinds)) == 0 then
       srem('lanes:' .. queue, member)
     else

@@ -86,8 +86,7 @@ local function is_row_trouble(where, id, row)
   if worker ~= '' then
     return false
   end
-  local place = place_of(row[5] or '', row[6], row[7] and row[7] ~= '')
-  local ready_at = tonumber(redis.call('ZSCORE', P .. place, id) or '')
+  local ready_at = tonumber(ready_score(id, row[5] or '', row[6], row[7] and row[7] ~= '') or '')
   if where.trouble == 'overdue' then
     return ready_at and ready_at <= since
   end
@@ -135,7 +134,7 @@ local function each_place(kind, wanted, visit)
     if not wanted(queue) then
       -- nothing in it can be meant
     elseif kind == 1 then
-      if each_lane(queue, 'ready', 'suspect') then
+      if each_lane(queue, 'ready', 'suspect', 'waits') then
         return
       end
     else

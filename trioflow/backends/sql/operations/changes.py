@@ -220,6 +220,7 @@ def terminate(store: SqlStore, instance: str, outcome: bytes, life: str | None =
         now = store.clock()  # what its descendants did before they were locked was before that
         for id in family:
             store.execute(queries.end_instance, "terminated", outcome, now, id)
+            store.execute(store.limit_queries.stop_waiting, id)
             store.execute(queries.delete_inbox, id)
             drop_activities(store, id)
         free_shared(store, locked, family, now)
@@ -245,6 +246,7 @@ def suspend(store: SqlStore, instance: str, report: bytes, life: str | None = No
     queries = store.queries
     with store.transaction():
         if store.execute(queries.suspend_by_client, report, instance, life).rowcount:
+            store.execute(store.limit_queries.stop_waiting, instance)
             return "done"
         row = store.execute(queries.status_of, instance).fetchone()
         if row is None:

@@ -179,6 +179,7 @@ def end_unstarted(store: SqlStore, cancel: Message, now: float) -> bool:
     if by is not None and by != parent:
         return False  # it is not the one that was meant, and will not listen
     store.execute(queries.end_instance, "cancelled", cancel.unstarted, now, id)
+    store.execute(store.limit_queries.stop_waiting, id)
     store.execute(queries.delete_inbox, id)
     notice = (
         run_has_ended(row[0], id, "cancelled")

@@ -12,9 +12,7 @@ no statement more than without limits. Whoever changes the limits writes the new
 rows of all workers, and so waits for all commits that are under way, and makes those that follow
 look again. From then on a unit that asks for too much fails (`over_limits`).
 
-Instances are not counted by their leases, as they come and go, but by their rows in ``admitted``:
-one is written when an instance is taken for the first time, and stands until it is found to have
-ended.
+Instances of limited workflows are counted in another way, see `operations.admission`.
 """
 
 from __future__ import annotations
@@ -30,13 +28,12 @@ from trioflow._model.limits import Limit, LimitKind, Limits
 from trioflow.backends._common.budgets import Budget, Budgets, LimitState
 from trioflow.backends.commits import InstanceCommit, Unit
 from trioflow.backends.records import TakenActivities
-from trioflow.backends.sql.limit_queries import ADMIT, DISMISS, NOT_ADMITTED
+from trioflow.backends.sql.limit_queries import ADMIT, COME_BACK
 from trioflow.backends.sql.rows import LIFE, VISIBLE_AT, activity_task
-from trioflow.backends.sql.statements import LEASE_ACTIVITIES
+from trioflow.backends.sql.statements import LEASE_ACTIVITIES, LOCK_INSTANCES
 from trioflow.backends.sql.store import SqlStore
 
 __all__ = [
-    "Admission",
     "Asked",
     "NotLeased",
     "forget_version",
@@ -103,6 +100,7 @@ def remove_limit(store: SqlStore, kind: LimitKind, name: str) -> bool:
         store.execute(queries.delete, kind, name)
         if kind == "workflow":
             store.execute(queries.dismiss_all, name)
+            _end_waiting(store, name)
         _forget_keys(store, _decode_limit(row[0]))
         return True
 
@@ -119,6 +117,15 @@ def _change_version(store: SqlStore) -> None:
 def forget_version(store: SqlStore) -> None:
     """Say that there have never been limits."""
     store.execute(store.limit_queries.set_version, "")
+
+
+def _end_waiting(store: SqlStore, workflow: str) -> None:
+    ids = sorted(id for (id,) in store.execute(store.limit_queries.all_waiting, workflow).fetchall())
+    if ids:
+        if store.dialect.for_update:
+            store.write(LOCK_INSTANCES, ids)
+        store.write(COME_BACK, ids)
+        store.execute(store.limit_queries.forget_waiting, workflow)
 
 
 def _forget_keys(store: SqlStore, limit: Limit) -> None:
@@ -385,76 +392,3 @@ def _without(store: SqlStore, query: str, names: Sequence[str]) -> str:
 
 def _rank(row: Sequence[Any]) -> tuple[Any, ...]:
     return -row[_PRIORITY], row[VISIBLE_AT]
-
-
-# --- instances ----------------------------------------------------------------------------------
-
-
-class Admission:
-    """Which instances of limited workflows may begin, in the transaction that is open.
-
-    Args:
-        store: The store.
-        limits: Of workflows; there are some.
-    """
-
-    def __init__(self, store: SqlStore, limits: Sequence[Limit]) -> None:
-        self._store = store
-        self._room: dict[str, int] = {}
-        self._admitted: set[tuple[str, str]] = set()
-        self.full: list[str] = []
-        queries = store.limit_queries
-        for limit in limits:
-            store.execute(queries.state, limit.kind, limit.name).fetchone()  # locks it
-        for limit in limits:
-            gone: list[Any] = []
-            there = 0
-            for instance, life, id, finished_at in store.execute(
-                queries.admitted, limit.name
-            ).fetchall():
-                if id is None or finished_at is not None:
-                    gone += (instance, life)
-                else:
-                    self._admitted.add((instance, life))
-                    there += 1
-            if gone:
-                store.write(DISMISS, gone)
-            assert limit.concurrency is not None
-            self._room[limit.name] = limit.concurrency - there
-            if there >= limit.concurrency:
-                self.full.append(limit.name)
-
-    def clause(self) -> str:
-        """Return what keeps those out that have to wait; its parameters are `full` and the time.
-
-        What is overdue does not wait for a place: it is taken to be ended.
-        """
-        if not self.full:
-            return ""
-        marks = ", ".join("?" * len(self.full))
-        return self._store.dialect.query(NOT_ADMITTED.replace("{names}", marks))
-
-    def admit(self, rows: Sequence[Any], most: int) -> bool:
-        """Admit those of the first ``most`` rows for which there is room.
-
-        Returns:
-            Whether there was room for all. If not, `full` has more names, and the rows are to be
-            read again.
-        """
-        begun: list[Any] = []
-        before = len(self.full)
-        for at, row in enumerate(rows):
-            workflow, named = row[3], (row[1], row[18])
-            room = self._room.get(workflow)
-            if room is None or named in self._admitted:
-                continue
-            if room <= 0:
-                if workflow not in self.full:
-                    self.full.append(workflow)
-            elif at < most:
-                self._room[workflow] = room - 1
-                self._admitted.add(named)
-                begun += (workflow, *named)
-        if begun:
-            self._store.write(ADMIT, begun)
-        return len(self.full) == before

@@ -51,7 +51,7 @@ from trioflow.backends.sql.operations.keeping import ended_execution, execution_
 from trioflow.backends.sql.operations.leases import end_workers
 from trioflow.backends.sql.operations.limited import forget_version, set_limit
 from trioflow.backends.sql.rows import RECORD_COLUMNS, instance_record, record_row
-from trioflow.backends.sql.statements import DELIVER, NEW_TURNS, SUSPECT
+from trioflow.backends.sql.statements import DELIVER, NEW_TURNS, SUSPECT, WAITING_BELOW
 from trioflow.backends.sql.store import SqlStore
 from trioflow.errors import BackendUnavailable, InstanceNotFound, TrioflowError
 
@@ -213,7 +213,7 @@ def _moved(row: Sequence[Any], **more: Any) -> MovedInstance:
         carried=carried,
         first_execution=first_execution,
         options=options,
-        deaths=deaths if level < record.priority else None,
+        deaths=deaths if WAITING_BELOW < level < record.priority else None,
         **more,
     )
 

@@ -13,7 +13,8 @@ taken, and the worker asks again at once.
 Order. What is ready lies in an index of queue, level and time. Levels (see `queries`) are found
 one by one; those of suspects lie below all others. Each read takes one level of one queue, so that
 it follows the index and touches no row that it does not return; what several queues give at the
-same level is merged here, by time.
+same level is merged here, by time. Below the suspects lies what waits for a place of its workflow's
+limit, which is not read as the others are: see `admission`.
 """
 
 from __future__ import annotations
@@ -30,8 +31,8 @@ from trioflow.backends.records import (
     TakenInstances,
 )
 from trioflow.backends.sql.dialect import Update
+from trioflow.backends.sql.operations.admission import Admission, Line
 from trioflow.backends.sql.operations.limited import (
-    Admission,
     Asked,
     NotLeased,
     limits_of_version,
@@ -50,6 +51,7 @@ from trioflow.backends.sql.statements import (
     LEASE_INSTANCES,
     LEASE_SUSPECTS,
     SUSPECTS_BELOW,
+    WAITING_BELOW,
 )
 from trioflow.backends.sql.store import SqlStore
 
@@ -74,49 +76,47 @@ class Wanted(NamedTuple):
 def take_instances(store: SqlStore, wanted: Wanted, limit: int, sticky: float) -> TakenInstances:
     """See `Backend.take_instances`, for a limit of 1 or more and no suspects."""
     look = _Look(store, wanted, "workflow")
-    levels, apart = _divided(_levels(store, "instance", wanted.queues))
+    levels, apart, waiting = _divided(_levels(store, "instance", wanted.queues))
+    line = look.line()
 
-    def nothing_left(taken: list[TakenInstance]) -> TakenInstances:
-        times = look.next_ready((*levels, *apart)) + look.next_overdue(levels)
+    def nothing_left(taken: list[TakenInstance], *, waits: bool) -> TakenInstances:
+        times = look.next_ready((*levels, *apart))
+        if waits:
+            times += line.next_overdue(look.now)
         if sticky > 0:
             times += look.next_left(levels, sticky)
         return TakenInstances(taken, min(times, default=None), look.any_suspect(apart))
 
     ready = look.with_any(look.query(store.queries.any_ready), levels, look.eligible(sticky))
-    if not ready:
-        return nothing_left([])
+    if not ready and not (waiting and line.may_move(look.now)):
+        return nothing_left([], waits=bool(waiting))
     with suppress(NotLeased), store.transaction():
         if not _is_alive(store, wanted.worker):
             return TakenInstances([], None)
         look.now = store.clock()
-        rows = _admissible(store, look, ready, sticky, limit)
+        read = look.query(store.queries.ready_instances)
+
+        def best() -> list[Any]:
+            return look.by_level(read, ready, look.eligible(sticky), limit + 1, _by_readiness)
+
+        aside = bool(waiting)
+        limits = store.limits.of_kind("workflow") if store.limits.limits else ()
+        if limits:
+            admission = Admission(line, limits, look.now, limit)
+            if waiting and line.bring_overdue(look.now):
+                ready, apart, _ = _divided(_levels(store, "instance", wanted.queues))
+            while (rows := admission.admit(best())) is None:
+                pass  # what it has put aside is not read again
+            aside = aside or admission.aside
+        else:
+            rows = best()
         taken = _lease_instances(store, wanted.worker, rows[:limit])
+        if limits and admission.more:
+            return TakenInstances(taken, look.now, look.any_suspect(apart))
         if rows[limit:]:
             return TakenInstances(taken, rows[limit][READY_AT], look.any_suspect(apart))
-        return nothing_left(taken)
+        return nothing_left(taken, waits=aside)
     return TakenInstances([], look.now)
-
-
-def _admissible(
-    store: SqlStore, look: _Look, levels: Sequence[Level], sticky: float, limit: int
-) -> list[Any]:
-    """Return the best rows, one more than ``limit`` if there are so many, as the limits allow."""
-
-    def read() -> list[Any]:
-        query = look.query(store.queries.ready_instances)
-        return look.by_level(query, levels, look.eligible(sticky), limit + 1, _by_readiness)
-
-    limits = store.limits.of_kind("workflow") if store.limits.limits else ()
-    if not limits:
-        return read()
-    admission = Admission(store, limits)
-    while True:
-        look.narrow(admission.clause(), admission.full)
-        if admission.full:
-            look.full = tuple(admission.full)
-        rows = read()
-        if admission.admit(rows, limit):
-            return rows
 
 
 def take_own_instances(store: SqlStore, worker: str) -> TakenInstances:
@@ -137,7 +137,7 @@ def take_own_instances(store: SqlStore, worker: str) -> TakenInstances:
 def take_suspect(store: SqlStore, wanted: Wanted) -> TakenInstances:
     """Take one that may have killed its worker: `Backend.take_instances` for ``suspect``."""
     look = _Look(store, wanted, "workflow")
-    levels, apart = _divided(_levels(store, "instance", wanted.queues))
+    levels, apart, _ = _divided(_levels(store, "instance", wanted.queues))
     taken: list[TakenInstance] = []
     alive = True
     if look.any_suspect(apart):
@@ -249,6 +249,7 @@ class _Look:
 
     def __init__(self, store: SqlStore, wanted: Wanted, column: str) -> None:
         self._session = store
+        self._wanted = wanted
         self._worker = wanted.worker
         self._unwanted: tuple[Any, ...] = (*wanted.exclude, *wanted.exclude_ids)
         self._clause = ""
@@ -256,14 +257,13 @@ class _Look:
             if unwanted:
                 marks = ", ".join("?" * len(unwanted))
                 self._clause += store.dialect.query(f" AND {named} NOT IN ({marks})")
-        self._given = self._clause, self._unwanted
         self.now = store.clock()
-        self.full: tuple[str, ...] = ()
 
-    def narrow(self, clause: str, values: Sequence[Any]) -> None:
-        """Leave out more from now on, in place of what was left out like that before."""
-        values = (*values, self.now) if values else values
-        self._clause, self._unwanted = self._given[0] + clause, (*self._given[1], *values)
+    def line(self) -> Line:
+        """Return those that wait for a place of a limit."""
+        queues = tuple(dict.fromkeys(self._wanted.queues))
+        wanted = (self._worker, queues, self._clause, self._unwanted, self._wanted.exclude)
+        return Line(self._session, *wanted)
 
     def query(self, query: str) -> str:
         """Complete a query with what is not wanted."""
@@ -282,16 +282,6 @@ class _Look:
         """Return when the next of each level becomes ready."""
         later = [(*level, self.now, *self._unwanted, self._worker) for level in levels]
         return self.first_of_each(self.query(self._session.queries.next_instance), later)
-
-    def next_overdue(self, levels: Sequence[Level]) -> list[float]:
-        """Return when the time is over of those that wait for a place of their workflow."""
-        clause, unwanted = self._given
-        query = self._session.limit_queries.next_overdue.replace("{exclude}", clause)
-        asked = [
-            (*level, self.now, self.now, *unwanted, name) for level in levels for name in self.full
-        ]
-        found = self._session.each(query, asked)
-        return [at for rows in found for (at,) in rows if at is not None]
 
     def next_left(self, levels: Sequence[Level], sticky: float) -> list[float]:
         """Return when the first of those that are left to other workers is not any more."""
@@ -365,10 +355,11 @@ def _levels(
     return sorted(levels, key=_by_height)
 
 
-def _divided(levels: Sequence[Level]) -> tuple[list[Level], list[Level]]:
-    """Return the levels of what is taken by all, and those of suspects."""
-    apart = [level for level in levels if level[1] < SUSPECTS_BELOW]
-    return [level for level in levels if level[1] >= SUSPECTS_BELOW], apart
+def _divided(levels: Sequence[Level]) -> tuple[list[Level], list[Level], list[Level]]:
+    """Return the levels of what is taken by all, those of suspects, and those of what waits."""
+    plain = [level for level in levels if level[1] >= SUSPECTS_BELOW]
+    apart = [level for level in levels if WAITING_BELOW <= level[1] < SUSPECTS_BELOW]
+    return plain, apart, [level for level in levels if level[1] < WAITING_BELOW]
 
 
 def _by_readiness(row: Sequence[Any]) -> tuple[float, int]:

@@ -69,7 +69,8 @@ def _admitted(
     for row in best:
         name = row.new.workflow
         waits = name in rooms and not _named(row, limiting)
-        waits = waits and not row.turns and (row.wake_at is None or row.wake_at > now)
+        waits = waits and row.ready(now) and not row.turns
+        waits = waits and (row.wake_at is None or row.wake_at > now)
         if waits and rooms[name] <= 0:
             outside.append(row)
         elif row.ready(now) and not _apart(row):

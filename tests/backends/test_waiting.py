@@ -1,0 +1,99 @@
+"""A look costs the same, however many instances wait for a place of their workflow's limit."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.stores import ALL, marked, open_store, opened
+from trioflow._model.limits import Limit
+from trioflow.backends.abc import Backend
+from trioflow.backends.commits import NewInstance
+from trioflow.testing.conformance.limits import TERMINATED
+
+_FEW, _MANY = 50, 2_000
+
+
+@pytest.mark.parametrize("store", marked(ALL))
+async def test_looks_cost_the_same_however_many_wait(store, tmp_path, servers):
+    costs = []
+    for number in (_FEW, _MANY):
+        path = tmp_path / str(number)
+        path.mkdir()
+        async with opened(open_store(store, path, servers)()) as backend:
+            await _let_wait(backend, number)
+            work = _Work(store, backend)
+            await work.prepare()
+            before = await work.done()
+            for _ in range(10):
+                assert (await _take(backend)).next_at is None
+            await backend.terminate("n0", TERMINATED)
+            assert [one.id for one in (await _take(backend)).instances] == ["n1"]
+            await _take(backend)
+            costs.append(await work.done() - before)
+    few, many = costs
+    assert 0 < few
+    assert many < 1.5 * few
+
+
+async def _let_wait(backend: Backend, number: int) -> None:
+    await backend.register_worker("w", "w")
+    await backend.set_limit(Limit(kind="workflow", name="flow", concurrency=1))
+    news = [NewInstance(f"n{n}", "flow", "default", b"[]") for n in range(number)]
+    await backend.create(news)
+    taken = await _take(backend)
+    assert [one.id for one in taken.instances] == ["n0"]
+    while taken.next_at is not None:
+        taken = await _take(backend)
+
+
+async def _take(backend: Backend):
+    return await backend.take_instances("w", ("default",), 10)
+
+
+class _Work:
+    """Counts what a store reads: steps of SQLite, rows of servers, commands of Redis.
+
+    Args:
+        store: Its kind.
+        backend: Of which the connection is looked at.
+    """
+
+    def __init__(self, store: str, backend) -> None:
+        self._store = store
+        self._backend = backend
+        self._steps = 0
+        if store in ("memory", "sqlite"):
+            self._connection().set_progress_handler(self._step, 1)
+
+    async def prepare(self) -> None:
+        """Let PostgreSQL know how its tables have grown, as it finds out by itself within minutes."""
+        if self._store == "postgres":
+            await self._backend._run_alone(self._connection().execute, "ANALYZE")
+
+    async def done(self) -> int:
+        """Return how much it has done."""
+        if self._store in ("memory", "sqlite"):
+            return self._steps
+        if self._store == "redis":
+            import redis  # noqa: PLC0415
+
+            with redis.Redis.from_url(self._backend.address.url) as client:
+                return sum(each["calls"] for each in client.info("commandstats").values())
+        return await self._backend._run_alone(self._rows)
+
+    def _rows(self) -> int:
+        execute = self._connection().execute
+        if self._store == "mariadb":
+            rows = execute("SHOW SESSION STATUS LIKE 'Handler_read%'").fetchall()
+            return sum(int(number) for _, number in rows)
+        execute("SELECT pg_stat_force_next_flush()").fetchall()
+        query = """SELECT sum(seq_tup_read + coalesce(idx_tup_fetch, 0))::bigint
+            FROM pg_stat_user_tables WHERE schemaname = ?"""
+        return int(execute(query, (self._backend.schema,)).fetchone()[0])
+
+    def _step(self) -> int:
+        self._steps += 1
+        return 0
+
+    def _connection(self):
+        return self._backend._store().connection
