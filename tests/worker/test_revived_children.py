@@ -1,4 +1,4 @@
-"""A reset tries a sub-workflow again that has failed its parent; what succeeded is not done again."""
+"""A reset tries a failed sub-workflow again with its parent; what succeeded is not done again."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from tests.worker.flow import serving, until
 from trioflow import (
     ArgumentError,
     BackendUnavailable,
+    InstanceNotFound,
     InstanceTerminated,
     Registry,
     RetryPolicy,
@@ -20,6 +21,7 @@ from trioflow import (
     info,
 )
 from trioflow._model.events import ChildCompleted
+from trioflow.testing import check_replay, export_history
 
 go = Signal("go", int)
 
@@ -64,45 +66,52 @@ class Shop:
         async def week(how: str) -> list[str]:
             return [await book("hotel"), *await trip.options(id="trip")(how)]
 
-        @self.flows.workflow(**options)
-        async def holidays(how: str = "as it is") -> list[str]:
-            found = [await book("leave")]
-
-            async def go_away() -> None:
-                found.extend(await trip.options(id="trip")(how))
-
-            async def ride() -> None:
-                found.append(await book("car"))
-                await go.receive()
-
-            if how == "in a nursery":
-                async with trio.open_nursery() as nursery:
-                    nursery.start_soon(ride)
-                    nursery.start_soon(go_away)
-            elif how == "as a cause":
-                try:
-                    await go_away()
-                except Closed as exc:
-                    raise LookupError("no holidays") from exc
-            elif how == "deep":
-                found += await week.options(id="week")(how)
-            elif how == "handled":
-                try:
-                    await go_away()
-                except Closed:
-                    await go.receive()
-                    raise LookupError("no money") from None
-            else:
-                await go_away()
-            return found
-
-        self.book, self.charge, self.trip, self.holidays = book, charge, trip, holidays
+        self.book, self.charge, self.trip, self.week = book, charge, trip, week
+        self.holidays = ways(self, **options)
 
     def called(self):
         return [what for what, _ in self.calls]
 
     def keys(self, what):
         return {key for each, key in self.calls if each == what}
+
+
+def ways(shop, **options):
+    """Return a workflow that lets the failure of a sub-workflow out in one of several ways."""
+
+    @shop.flows.workflow(**options)
+    async def holidays(how: str = "as it is") -> list[str]:
+        found = [await shop.book("leave")]
+
+        async def go_away() -> None:
+            found.extend(await shop.trip.options(id="trip")(how))
+
+        async def ride() -> None:
+            found.append(await shop.book("car"))
+            await go.receive()
+
+        if how == "in a nursery":
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(ride)
+                nursery.start_soon(go_away)
+        elif how == "as a cause":
+            try:
+                await go_away()
+            except Closed as exc:
+                raise LookupError("no holidays") from exc
+        elif how == "deep":
+            found += await shop.week.options(id="week")(how)
+        elif how == "handled":
+            try:
+                await go_away()
+            except Closed:
+                await go.receive()
+                raise LookupError("no money") from None
+        else:
+            await go_away()
+        return found
+
+    return holidays
 
 
 @pytest.mark.parametrize("how", ["as it is", "in a nursery", "as a cause", "deep"])
@@ -120,7 +129,6 @@ async def test_it_is_reset_with_its_parent(how, flow):
         described = await trip.describe()
         assert described.execution == 2
         assert described.earlier[0].status == "reset"
-        assert described.parent.execution == 2
         called = shop.called()
         assert (called.count("flight"), called.count("charge"), called.count("leave")) == (1, 2, 1)
         assert len(shop.keys("charge")) == 1, "under its key"
@@ -246,7 +254,9 @@ async def test_many_are_reset_at_once(cached):
         report = await client.reset(status="failed")
         assert (report.refused, report.after) == ({}, None)
         assert [await handle.result() for handle in handles] == ["charged"] * 4
-        assert sorted(shop.called()) == sorted(["charge"] * 8 + [f"{one.id}/0:0" for one in handles])
+        assert sorted(shop.called()) == sorted(
+            ["charge"] * 8 + [f"{one.id}/0:0" for one in handles]
+        )
 
 
 # --- reset by itself --------------------------------------------------------------------------
@@ -398,6 +408,88 @@ async def test_what_a_task_of_a_nursery_raised_by_itself_is_made_again(flow):
         await handle.resume()
         assert await handle.result() == ["flight", "beach"]
         assert shop.called() == ["flight", "car"]
+
+
+# --- forks ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("id", [None, "kid"])
+async def test_a_fork_has_a_sub_workflow_of_its_own(id, cached):
+    """It takes the id of none of the original's, whether that runs or has ended."""
+    shop = Shop()
+    shop.closed = False
+
+    @shop.flows.workflow
+    async def child(what: str) -> str:
+        await shop.book(what)
+        await go.receive()
+        return await shop.charge()
+
+    @shop.flows.workflow
+    async def parent() -> list[str]:
+        one = child if id is None else child.options(id=id)
+        return [await shop.book("leave"), await one("flight")]
+
+    async with cached.worker(shop.flows) as worker:
+        client = worker.client
+        handle = await client.start(parent.options(id="p"))
+        await until(lambda: _async("flight" in shop.called()))
+        fork = await client.fork("p", turn=2, new_id="q")
+        again = await client.fork("q", turn=2, new_id="r")
+        await until(lambda: _async(shop.called().count("flight") == 3))
+        for one in ("q/0:1", "r/0:1"):
+            assert (await client.handle(one).describe()).status == "running"
+            await client.handle(one).signal(go, 1)
+        assert await fork.result() == await again.result() == ["leave", "charged"]
+        await client.handle(id or "p/0:1").signal(go, 1)
+        assert await handle.result() == ["leave", "charged"]
+        assert len(shop.keys("flight")) == 3
+        for one in (handle, fork, again):
+            check_replay(await export_history(one), parent)
+
+
+async def test_a_cancel_of_a_fork_reaches_its_own_sub_workflow(backend):
+    shop = Shop()
+
+    @shop.flows.workflow
+    async def child() -> None:
+        await trio.sleep_forever()
+
+    @shop.flows.workflow
+    async def parent() -> None:
+        await child.options(id="kid")()
+
+    async with serving(backend, shop.flows) as client:
+        await client.start(parent.options(id="p"))
+        await until(lambda: _is(client.handle("kid"), "running"))
+        fork = await client.fork("p", turn=1, new_id="q")
+        await until(lambda: _is(client.handle("q/0:0"), "running"))
+        await fork.cancel()
+        assert (await fork.wait()).status == "cancelled"
+        assert (await client.handle("q/0:0").describe()).status == "cancelled"
+        assert (await client.handle("kid").describe()).status == "running"
+        check_replay(await export_history(fork), parent)
+
+
+async def test_a_fork_of_what_has_failed_leaves_that_alone(backend):
+    shop = Shop()
+    async with serving(backend, shop.flows) as client:
+        handle = await client.start(shop.holidays)
+        assert (await handle.wait()).status == "failed"
+        shop.closed = False
+        fork = await client.fork(handle.id)
+        assert await fork.result() == ["leave", "flight", "charged"]
+        assert (await client.handle("trip").describe()).status == "failed"
+        await handle.reset()
+        assert await handle.result() == ["leave", "flight", "charged"]
+        assert shop.called().count("flight") == 2
+
+
+async def _is(handle, status):
+    try:
+        return (await handle.describe()).status == status
+    except InstanceNotFound:
+        return False
 
 
 async def _ends(handle):

@@ -203,7 +203,9 @@ async def _keeps_parent(client: Client, record: InstanceRecord) -> bool:
     Such a parent was told, but a reset of its own lets it wait for the next end.
     """
     ref = record.parent
-    parent = None if ref is None or not has_failed(record) else await client.backend.get(ref.instance)
+    parent = (
+        None if ref is None or not has_failed(record) else await client.backend.get(ref.instance)
+    )
     if ref is None or parent is None:
         return False
     if (parent.life, parent.execution) != (ref.life, ref.execution):

@@ -16,8 +16,9 @@ a cancel, in a dropped turn            likewise, if the instance has not ended; 
 an activity's failure, come in a       it is tried again from the beginning, under its idempotency
 dropped turn, that has failed the      key, if no turn was named: see `failed_calls`
 instance, or suspended it
-the same of a sub-workflow             that is reset as well, before this one, and goes on (or begins
-                                       anew, under its id, if it was removed, or the id was taken)
+the same of a sub-workflow             that is reset as well, before this one, and goes on; or it
+                                       begins anew, under its id, if it was removed, or that was
+                                       another's
 a sub-workflow's failure, and it was   that is none any more: it goes on, or its end is the answer
 reset by itself since
 an activity without an answer          its row is moved to the new execution, with its attempts,
@@ -32,6 +33,8 @@ a sub-workflow without an answer       it goes on, with the new execution as its
 the same, terminated unheard (with     it begins anew, under its id
 its parent), or cancelled by a
 dropped turn
+the same, in a fork                    it begins anew, under an id that is derived from the fork's;
+                                       the turn that called it is changed to name that
 an activity of a dropped turn          it is cancelled; its result is not taken, whenever it comes
 a sub-workflow of a dropped turn       it is terminated, if it has not ended
 an update's answer in a dropped turn   the client has it; the second one of the request is dropped
@@ -67,8 +70,17 @@ from trioflow._model.commands import (
     StartChild,
 )
 from trioflow._model.events import ParentRef, decode_event, encode_event
+from trioflow._model.ids import derived_id
 from trioflow._model.randomness import RandomSource
-from trioflow._model.turns import Cancelled, Completed, Failed, Outcome, Turn, encode_turn
+from trioflow._model.turns import (
+    Cancelled,
+    Completed,
+    Failed,
+    Outcome,
+    Turn,
+    decode_turn,
+    encode_turn,
+)
 from trioflow._model.workflows import timeout_of
 from trioflow.backends.commits import NewActivity, NewInstance
 from trioflow.backends.records import ENDED, InstanceRecord, StoredMessage
@@ -226,7 +238,11 @@ class Plan:
             if isinstance(command, RunActivity):
                 self._restore(command, called_in=None)
             else:
-                self._new_child(command, (new.id, 1, new.life), random)
+                mine = derived_id(new.id, 1, command.id)
+                own = msgspec.structs.replace(command, instance=mine)
+                self._new_child(own, (new.id, 1, new.life), random)
+                if own.id not in self._cancels:
+                    self._call_instead(own)
         return msgspec.structs.replace(new, attributes=self.beginning.attributes)
 
     # --- reading ------------------------------------------------------------------------
@@ -314,6 +330,13 @@ class Plan:
         begin.turns = [encode_turn(one), *self._stored[1:]]
         begin.wake_at = self._turns[-1].now
         begin.events = sum(len(turn.events) + len(turn.commands) for turn in self._turns)
+
+    def _call_instead(self, command: StartChild) -> None:
+        """Have the prefix call another sub-workflow than it did."""
+        number = self._turn_of[command.id]
+        turn = decode_turn(self.beginning.turns[number])
+        commands = [command if each.id == command.id else each for each in turn.commands]
+        self.beginning.turns[number] = encode_turn(msgspec.structs.replace(turn, commands=commands))
 
     def _return(self, *, messages: bool) -> None:
         """Put back into the inbox what has come after the prefix and is not undone."""
