@@ -124,6 +124,13 @@ class SqlBackend(abc.ABC, Generic[S]):
         """Run a function that changes nothing."""
         return await self._run(fn, self._store(), *args)
 
+    async def _look_at(self, fn: Callable[[SqlStore, *Ts], T], *args: *Ts) -> T:
+        """Run a function that changes nothing, and reads with `SqlStore.snapshot`.
+
+        In a transaction with other calls it would see what is committed between its statements.
+        """
+        return await self._run_alone(fn, self._store(), *args)
+
     async def _write(
         self, fn: Callable[[SqlStore, *Ts], T], *args: *Ts, told: Callable[[T], object] = bool
     ) -> T:
@@ -159,7 +166,7 @@ class SqlBackend(abc.ABC, Generic[S]):
         await self._write(leases.register_worker, worker, facts, served, told=_never)
 
     async def workers(self) -> list[WorkerInfo]:
-        return await self._read(reads.workers)
+        return await self._look_at(reads.workers)
 
     async def reclaim(self, lease: float) -> list[str]:
         return await self._write(leases.reclaim, lease)
@@ -220,10 +227,10 @@ class SqlBackend(abc.ABC, Generic[S]):
         return await self._write(limited.remove_limit, kind, name)
 
     async def limits(self) -> Limits:
-        return await self._read(limited.read_limits)
+        return await self._look_at(limited.read_limits)
 
     async def shared_state(self, name: str) -> SharedState:
-        return await self._read(sharing.shared_state, name)
+        return await self._look_at(sharing.shared_state, name)
 
     # --- questions ----------------------------------------------------------------------
 
@@ -319,7 +326,7 @@ class SqlBackend(abc.ABC, Generic[S]):
         return await self._read(reads.not_running, instances, lives)
 
     async def history(self, instance: str) -> list[Execution]:
-        return await self._read(reads.history, instance)
+        return await self._look_at(reads.history, instance)
 
     async def executions(self, instance: str) -> list[EndedExecution]:
         return await self._read(keeping.executions, instance)
@@ -339,10 +346,10 @@ class SqlBackend(abc.ABC, Generic[S]):
         return await self._read(reads.count_by, where, by, attribute)
 
     async def stats(self) -> list[QueueStats]:
-        return await self._read(reads.stats)
+        return await self._look_at(reads.stats)
 
     async def troubles(self, after: float) -> dict[Trouble, int]:
-        return await self._read(troubles.troubles, after)
+        return await self._look_at(troubles.troubles, after)
 
     async def tried_again(self, instances: Sequence[str]) -> list[ActivityTask]:
         return await self._read(reads.tried_again, instances)
