@@ -381,10 +381,10 @@ class SqlBackend(abc.ABC, Generic[S]):
     async def export(
         self, *, limit: int, after: str | None = None, unfinished_only: bool = False
     ) -> list[MovedInstance]:
-        return await self._read(moves.export, limit, after, unfinished_only)
+        return await self._look_at(moves.export, limit, after, unfinished_only)
 
     async def export_common(self) -> MovedCommon:
-        return await self._read(moves.export_common)
+        return await self._look_at(moves.export_common)
 
     async def import_instances(self, move: str, instances: Sequence[MovedInstance]) -> bool:
         return await self._write(moves.import_instances, move, instances, told=_never)
