@@ -41,10 +41,11 @@ BENCHMARKS: dict[str, Benchmark] = {
     "idle": resident.idle,
     "sharing": sharing.sharing,
     "pages": pages.pages,
+    "attributes": pages.attributes,
     "moves": moves.moves,
     "crash": crash.crash,
 }
-_BY_STORE = ("tree", "one", "two", "large", "idle", "sharing", "pages")
+_BY_STORE = ("tree", "one", "two", "large", "idle", "sharing", "pages", "attributes")
 """Those that run on every store, and so on the one that the command line names."""
 _OF_SERVERS = ("tree", "two", "idle", "sharing")
 """What ``stores`` means, on each server."""

@@ -34,7 +34,7 @@ from trioflow.backends.sql.rows import new_instance_row
 from trioflow.backends.sql.statements import CREATE_INSTANCES
 from trioflow.backends.sql.store import SqlStore
 
-__all__ = ["pages"]
+__all__ = ["attributes", "pages"]
 
 _AT_ONCE = 1000
 _WORKER, _DEAD = "living", "dead"
@@ -125,9 +125,7 @@ async def pages(sizes: Sizes) -> list[Figure]:
             ]
             async with open_client(backend) as client:
                 for look in _looks(backend.now()):
-                    # The quickest: what else the machine does is no cost of the store.
-                    seconds = [await _timed(look, client) for _ in range(rounds)]
-                    value = min(seconds) * 1e3
+                    value = await _quickest(look, client, rounds) * 1e3
                     figures.append(Figure("pages", look.what, value, "ms", "< 100"))
         finally:
             await backend.aclose()
@@ -140,6 +138,53 @@ async def _timed(look: _Look, client: Client) -> float:
     return time.perf_counter() - begun
 
 
+def _by_attribute() -> list[_Look]:
+    def look(what: str, **filters: Any) -> _Look:
+        return _Look(what, lambda client: client.list(limit=50, **filters))
+
+    stage = {"stage": "s3"}
+    return [
+        look("one of 10,000 values", where={"customer": "c7"}),
+        look("one of ten", where=stage),
+        look("one of ten, and a status that only old ones have", where=stage, status="running"),
+        look("one of ten, and a workflow", where=stage, workflow="ship"),
+        look("one of ten, and one of 10,000", where={**stage, "customer": "c3"}),
+        look("the upper half of a range", where=[attribute("amount") >= 500]),
+        look("the end of a range", where=[attribute("amount") >= 999]),
+        look("none has it", where={"customer": "nobody"}),
+    ]
+
+
+async def attributes(sizes: Sizes) -> list[Figure]:
+    """A page of fifty by an attribute, among 20,000 instances and among ten times as many."""
+    few, many = sizes.of(20_000, 200), sizes.of(200_000, 2000)
+    rounds = sizes.of(30, 1)
+    figures: list[Figure] = []
+    with scratch(sizes) as directory:
+        backend = fresh(sizes.backend, directory)
+        await backend.open()
+        try:
+            async with open_client(backend) as client:
+                await _fill(backend, few - few // 10, few // 10)
+                small = [await _quickest(look, client, rounds) for look in _by_attribute()]
+                await _more(backend, few - few // 10, many - few // 10)
+                large = [await _quickest(look, client, rounds) for look in _by_attribute()]
+        finally:
+            await backend.aclose()
+    for look, before, value in zip(_by_attribute(), small, large, strict=True):
+        figures += [
+            Figure("attributes", f"{look.what}: of {few:,}", before * 1e3, "ms"),
+            Figure("attributes", f"{look.what}: of {many:,}", value * 1e3, "ms", "< 20"),
+            Figure("attributes", f"{look.what}: ratio", value / before, "", "<= 1.5"),
+        ]
+    return figures
+
+
+async def _quickest(look: _Look, client: Client, rounds: int) -> float:
+    # The quickest: what else the machine does is no cost of the store.
+    return min([await _timed(look, client) for _ in range(rounds)])
+
+
 # --- filling -----------------------------------------------------------------------------------
 
 
@@ -149,13 +194,17 @@ async def _fill(backend: Backend, ended: int, open_ones: int) -> None:
     await backend.register_worker(_DEAD, "another", queues=queues, lease=0.0)
     half = open_ones // 2
     await _commit(backend, _open_units(0, half, backend.now()))
-    if isinstance(backend, SqlBackend):
-        await _insert(backend, ended)
-    else:
-        await _commit(backend, _ended_units(ended))
+    await _more(backend, 0, ended)
     await _commit(backend, _open_units(half, open_ones, backend.now()))
     dead = [Unit(instances=[_turn(_new(f"lost-{number}", number))]) for number in range(50)]
     assert await backend.commit(_DEAD, dead) == [None] * len(dead)
+
+
+async def _more(backend: Backend, first: int, last: int) -> None:
+    if isinstance(backend, SqlBackend):
+        await _insert(backend, first, last)
+    else:
+        await _commit(backend, _ended_units(first, last))
 
 
 async def _commit(backend: Backend, units: Iterator[tuple[Unit, ActivityRetry | None]]) -> None:
@@ -182,7 +231,7 @@ async def _commit(backend: Backend, units: Iterator[tuple[Unit, ActivityRetry | 
 _ENDED = Insert("instances", (*CREATE_INSTANCES.columns, "outcome", "finished_at"))
 
 
-async def _insert(backend: SqlBackend[Any], count: int) -> None:
+async def _insert(backend: SqlBackend[Any], first: int, last: int) -> None:
     """Store what commits would, but for the histories, which nothing here reads."""
 
     def insert(store: SqlStore, commits: Sequence[InstanceCommit]) -> None:
@@ -201,7 +250,7 @@ async def _insert(backend: SqlBackend[Any], count: int) -> None:
             )
 
     batch: list[InstanceCommit] = []
-    for unit, _ in _ended_units(count):
+    for unit, _ in _ended_units(first, last):
         batch += unit.instances
         if len(batch) == _AT_ONCE:
             await backend._run(insert, backend._store(), batch)  # noqa: SLF001 - past the contract
@@ -212,6 +261,7 @@ async def _insert(backend: SqlBackend[Any], count: int) -> None:
 
 def _new(id: str, number: int, workflow: str = "checkout", queue: str = "default") -> NewInstance:
     attributes: dict[str, Any] = {"customer": f"c{number % 10_000}", "amount": number % 1000}
+    attributes["stage"] = f"s{number % 10}"
     return NewInstance(
         id,
         workflow,
@@ -222,13 +272,13 @@ def _new(id: str, number: int, workflow: str = "checkout", queue: str = "default
     )
 
 
-def _ended_units(count: int) -> Iterator[tuple[Unit, None]]:
+def _ended_units(first: int, last: int) -> Iterator[tuple[Unit, None]]:
     flows = ("checkout", "ship", "invoice", "remind")
-    for number in range(count):
+    for number in range(first, last):
         workflow = "rare" if number % 20_000 == 0 else flows[number % 4]
         how: Ended = "completed" if number % 100 else "failed"
         outcome = _COMPLETED if how == "completed" else _FAILED
-        id = f"e{number * 7919 % count}-{number}"
+        id = f"e{number * 7919 % 1_000_003}-{number}"
         new = _new(id, number, workflow)
         yield Unit(instances=[_turn(new, closing=Closing(how, outcome), leased=False)]), None
 

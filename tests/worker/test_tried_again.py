@@ -188,26 +188,6 @@ async def test_what_the_code_has_dealt_with_is_not_tried_again(backend):
         assert bank.called() == ["charge"] * 2
 
 
-async def test_a_sub_workflow_that_has_failed_is_not_begun_again(backend):
-    bank = Bank()
-    trip = ways(bank)
-
-    @bank.flows.workflow
-    async def holidays() -> list[str]:
-        return await trip.options(id="trip")("as it is")
-
-    async with serving(backend, bank.flows) as client:
-        handle = await client.start(holidays)
-        assert (await handle.wait()).status == "failed"
-        bank.closed = False
-        await handle.reset()
-        with pytest.raises(Declined):
-            await handle.result()
-        assert bank.called() == ["flight", "charge", "charge"]
-        await handle.reset(0)
-        assert await handle.result() == ["FLIGHT", "charged"]
-
-
 async def test_a_codec_hides_what_failures_say(backend):
     bank = Bank()
     trip = ways(bank)
@@ -247,7 +227,7 @@ async def test_what_suspends_is_tried_again_as_well(how, call, flow):
         await handle.signal(go, 1) if how == "in a nursery" else None
         for _ in range(2):
             found = await handle.wait(status="suspended")
-            assert "activity 0" in found.suspension.message
+            assert "call 0" in found.suspension.message
             assert "will be tried again" in found.suspension.message
             tried = bank.called().count("charge")
             bank.closed = not bank.closed and tried > 2

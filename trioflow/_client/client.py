@@ -374,9 +374,9 @@ class Client(BulkCalls, ScheduleCalls, LimitCalls):
         """Start an instance that has the first turns of another one; that one is left alone.
 
         It goes on from there by itself. Results that the other one has for what these turns asked
-        for are copied. What has no result is done anew: activities, and sub-workflows, too (of
-        which one with an id of its own fails, since its id is taken). Messages to the other one
-        that came later are not copied. Code of those turns sees the other one's id in ``info()``.
+        for are copied. What has no result is done anew: activities, and sub-workflows, these under
+        ids that are derived from that of the new instance. Messages to the other one that came
+        later are not copied. Code of those turns sees the other one's id in ``info()``.
         Options of the start are those of the other one, if that has begun.
 
         Args:

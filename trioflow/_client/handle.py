@@ -462,9 +462,9 @@ class Handle(Generic[R]):
     async def resume(self, *, without: Signal[Any] | str | None = None) -> None:
         """Let a suspended instance try again with the code as it is now; others are left alone.
 
-        If it raised an activity's failure that is in its ``suspend_on``, the activity is tried
-        again, in a new execution, as `reset` does it. (Not if it holds what it shares with others:
-        that cannot be given to a new execution. Then its code gets the failure again.)
+        If it raised the failure of an activity or a sub-workflow that is in its ``suspend_on``,
+        that is tried again, in a new execution, as `reset` does it. (Not if it holds what it shares
+        with others: that cannot be given to a new execution. Then its code gets the failure again.)
 
         Args:
             without: A signal, or its name: those of them that are in the inbox are left out, in a
@@ -520,12 +520,12 @@ class Handle(Generic[R]):
         done, and the new execution may do it again, under other idempotency keys.
 
         Without a turn, an activity whose failure has failed the instance is tried again, with all
-        its attempts and under its old idempotency key; what succeeded is not. A sub-workflow that
-        has failed is not begun again by that, since it would do again what it has done: name a turn
-        before its call.
+        its attempts and under its old idempotency key; what succeeded is not. A sub-workflow whose
+        failure it was is reset before it, likewise, and goes on; this waits for its end.
 
         An instance that had ended lives again; its parent has been told of the end, and is not told
-        of another. The old execution is kept in `history`.
+        of another, unless it has failed by that and is reset as well. The old execution is kept in
+        `history`.
 
         Args:
             turn: The number, from 0, of the first turn to be dropped; see `history`. Without it,
@@ -539,9 +539,9 @@ class Handle(Generic[R]):
         Raises:
             InstanceNotFound: There is no such instance, or no longer.
             ArgumentError: It has no such turn, or that execution is not its last one; or it is
-                running, completed or cancelled, and no
-                turn is given; or the reason is too long, or has characters that a store does not
-                take.
+                running, completed or cancelled, and no turn is given; or a sub-workflow by which it
+                has failed cannot be reset without a turn; or the reason is too long, or has
+                characters that a store does not take.
             CorruptStore: Its history cannot be read.
             TrioflowError: So much happens to it that no moment was found to do it.
         """

@@ -9,12 +9,18 @@ import anyio
 import msgspec
 
 from trioflow._client.description import decode_report
-from trioflow._client.resetting import Plan, failed_calls, first_turn_of_failure
+from trioflow._client.resetting import Plan, failed_calls, first_turn_of_failure, has_failed
 from trioflow._codec.failures.failures import Failure
 from trioflow._codec.limits import check_reason
 from trioflow._codec.values import Codec, seal_text
 from trioflow._model.commands import ClaimShared, ReleaseShared, StartOptions
-from trioflow._model.events import RequestDone, SignalReceived, Started, decode_event
+from trioflow._model.events import (
+    ParentRef,
+    RequestDone,
+    SignalReceived,
+    Started,
+    decode_event,
+)
 from trioflow._model.info import SuspendReport
 from trioflow._model.turns import Failed, Reset, Turn, decode_turn, encode_turn
 from trioflow.backends.commits import NewInstance
@@ -54,11 +60,13 @@ async def resume_instance(
         if record is None or life not in (None, record.life):
             break  # the store says whether it is missing or has ended
         report = _report(record)
-        if report is None or not report.failed:
+        if report is None or (not report.failed and report.began is None):
             break
-        # The failure of the activity waits in the inbox: it would be raised again at once. Only
-        # another execution can have the call without it.
-        why = f"resumed, to try again what had failed: {', '.join(report.failed)}"
+        # The failure of the call waits in the inbox, or what was raised is in a turn that is
+        # stored: it would be raised again at once. Only another execution can be without it.
+        why = "resumed, to try again what had failed"
+        if report.failed:
+            why += f": {', '.join(report.failed)}"
         try:
             if await _try_reset(client, record, None, None, seal_text(client.codec, why)):
                 client.waiter.look_again(id)
@@ -161,7 +169,54 @@ async def _try_reset(
     _check_shared(record, turns[:keep])
     inbox = await client.backend.inbox(record.id)
     plan = Plan(record, stored, turns, keep, inbox, again=again)
+    for child, parent in plan.failed_children():
+        await _revive(client, child, parent, why)
     return await _store(client, record, plan, inbox, keep, why)
+
+
+async def _revive(client: Client, id: str, parent: ParentRef, why: str | None) -> None:
+    """Reset a sub-workflow by which its parent has failed; the parent's own reset follows.
+
+    If this breaks off before that, the sub-workflow goes on alone, and the next reset of the parent
+    finds it, or its end.
+    """
+    for _ in range(_TRIES):
+        record = await client.backend.get(id)
+        if record is None or record.parent != parent or not has_failed(record):
+            return
+        try:
+            if await _try_reset(client, record, None, None, why):
+                client.waiter.look_again(id)
+                return
+        except ArgumentError as exc:
+            raise ArgumentError(
+                f"instance {parent.instance!r} has failed by its sub-workflow {id!r}, and that "
+                f"cannot be reset with it: {exc}. Reset the sub-workflow first, with turn=…; then "
+                "a reset of this one waits for it"
+            ) from exc
+    raise TrioflowError(f"sub-workflow {id!r} was not reset: it was changed all the time")
+
+
+async def _keeps_parent(client: Client, record: InstanceRecord) -> bool:
+    """Whether a parent has failed, or is suspended, by an instance that had ended.
+
+    Such a parent was told, but a reset of its own lets it wait for the next end.
+    """
+    ref = record.parent
+    parent = (
+        None if ref is None or not has_failed(record) else await client.backend.get(ref.instance)
+    )
+    if ref is None or parent is None:
+        return False
+    if (parent.life, parent.execution) != (ref.life, ref.execution):
+        return False
+    report = _report(parent)
+    if report is not None:
+        return ref.command in report.failed
+    if parent.status != "failed":
+        return False
+    _, turns = await _turns_of(client, parent)
+    return ref.command in failed_calls(turns, _to_be_mended(parent, turns), client.codec)
 
 
 async def _store(  # noqa: PLR0917 - what is planned, and of what
@@ -187,6 +242,7 @@ async def _store(  # noqa: PLR0917 - what is planned, and of what
             ending=encode_turn(left),
             beginning=plan.beginning,
             adopted=plan.adopted,
+            keeps_parent=await _keeps_parent(client, record),
             outcome=_encode(Failed(Failure.of(error, client.codec))),
         )
     )

@@ -16,6 +16,11 @@ a cancel, in a dropped turn            likewise, if the instance has not ended; 
 an activity's failure, come in a       it is tried again from the beginning, under its idempotency
 dropped turn, that has failed the      key, if no turn was named: see `failed_calls`
 instance, or suspended it
+the same of a sub-workflow             that is reset as well, before this one, and goes on; or it
+                                       begins anew, under its id, if it was removed, or that was
+                                       another's
+a sub-workflow's failure, and it was   that is none any more: it goes on, or its end is the answer
+reset by itself since
 an activity without an answer          its row is moved to the new execution, with its attempts,
                                        and keeps its idempotency key; if a worker runs it, that
                                        attempt is stopped and its result not taken
@@ -28,6 +33,8 @@ a sub-workflow without an answer       it goes on, with the new execution as its
 the same, terminated unheard (with     it begins anew, under its id
 its parent), or cancelled by a
 dropped turn
+the same, in a fork                    it begins anew, under an id that is derived from the fork's;
+                                       the turn that called it is changed to name that
 an activity of a dropped turn          it is cancelled; its result is not taken, whenever it comes
 a sub-workflow of a dropped turn       it is terminated, if it has not ended
 an update's answer in a dropped turn   the client has it; the second one of the request is dropped
@@ -63,19 +70,29 @@ from trioflow._model.commands import (
     StartChild,
 )
 from trioflow._model.events import ParentRef, decode_event, encode_event
+from trioflow._model.ids import derived_id
 from trioflow._model.randomness import RandomSource
-from trioflow._model.turns import Cancelled, Completed, Failed, Outcome, Turn, encode_turn
+from trioflow._model.turns import (
+    Cancelled,
+    Completed,
+    Failed,
+    Outcome,
+    Turn,
+    decode_turn,
+    encode_turn,
+)
 from trioflow._model.workflows import timeout_of
 from trioflow.backends.commits import NewActivity, NewInstance
 from trioflow.backends.records import ENDED, InstanceRecord, StoredMessage
 from trioflow.backends.resets import Beginning, Returned
 
-__all__ = ["Plan", "failed_calls", "first_turn_of_failure"]
+__all__ = ["Plan", "failed_calls", "first_turn_of_failure", "has_failed"]
 
 _encode = msgspec.json.Encoder().encode
 _decode_outcome: Any = msgspec.json.Decoder(Outcome).decode
 
 _Answer = ev.ActivityAnswer | ev.ChildAnswer | ev.SignalAnswer | ev.RequestAnswer
+_Failed = ev.ActivityFailed | ev.ChildFailed
 _ForAll = ev.Message | ev.PromiseResolved | ev.PromiseRejected
 
 
@@ -101,7 +118,7 @@ def first_turn_of_failure(turns: Sequence[Turn]) -> int:
 
 
 def failed_calls(turns: Sequence[Turn], keep: int, codec: Codec) -> set[str]:
-    """Return the ids of the activities whose failure, come since a turn, has failed an execution.
+    """Return the ids of the calls whose failure, come since a turn, has failed an execution.
 
     That is what it raised, as it came, in a group or as a cause.
     """
@@ -113,8 +130,13 @@ def failed_calls(turns: Sequence[Turn], keep: int, codec: Codec) -> set[str]:
         event.id
         for turn in turns[keep:]
         for event in turn.events
-        if isinstance(event, ev.ActivityFailed) and holds(raised, event.failure.legible(codec))
+        if isinstance(event, _Failed) and holds(raised, event.failure.legible(codec))
     }
+
+
+def has_failed(record: InstanceRecord) -> bool:
+    """Return whether an instance ended in a way that its parent takes for a failure."""
+    return record.status in ("failed", "terminated")
 
 
 class Plan:
@@ -126,7 +148,7 @@ class Plan:
         turns: The same, decoded.
         keep: How many of them are kept.
         inbox: What is in its inbox.
-        again: Ids of activities that are tried again if they have failed since.
+        again: Ids of calls that are tried again if they have failed since.
 
     Attributes:
         beginning: What the store is to be given.
@@ -143,7 +165,7 @@ class Plan:
         *,
         again: Collection[str] = (),
     ) -> None:
-        self._again = again
+        self._again = {*again}
         self._record = record
         self._stored, self._turns, self._dropped = stored[:keep], turns[:keep], turns[keep:]
         self._first = turns[0].events[0] if turns else None
@@ -160,11 +182,26 @@ class Plan:
 
     def open_children(self) -> list[str]:
         """Return the ids of the sub-workflows whose rows `reset` has to know."""
-        later = {event.id for event, _ in self._later if isinstance(event, _Answer)}
+        later = {
+            event.id
+            for event, _ in self._later
+            if isinstance(event, _Answer) and not isinstance(event, ev.ChildFailed)
+        }
         return [
             command.instance
             for command in self._open()
             if isinstance(command, StartChild) and command.id not in later
+        ]
+
+    def failed_children(self) -> list[tuple[str, ParentRef]]:
+        """Return which sub-workflows are tried again, each with what its parent has to be."""
+        return [
+            (command.instance, self._parent(command))
+            for command in self._open()
+            if isinstance(command, StartChild)
+            and command.id in self._again
+            and command.id not in self._cancels
+            and command.id not in self._undone
         ]
 
     def reset(self, children: Mapping[str, InstanceRecord], random: RandomSource) -> None:
@@ -176,6 +213,15 @@ class Plan:
         """
         record = self._record
         me = (record.id, record.execution + 1, record.life)
+        self._again.update(
+            command.id
+            for command in self._open()
+            if isinstance(command, StartChild)
+            and (row := children.get(command.instance)) is not None
+            and row.parent == self._parent(command)
+            and not has_failed(row)
+            and command.id not in self._undone
+        )
         self._keep_turns()
         self._return(messages=True)
         for command in self._open():
@@ -192,7 +238,11 @@ class Plan:
             if isinstance(command, RunActivity):
                 self._restore(command, called_in=None)
             else:
-                self._new_child(command, (new.id, 1, new.life), random)
+                mine = derived_id(new.id, 1, command.id)
+                own = msgspec.structs.replace(command, instance=mine)
+                self._new_child(own, (new.id, 1, new.life), random)
+                if own.id not in self._cancels:
+                    self._call_instead(own)
         return msgspec.structs.replace(new, attributes=self.beginning.attributes)
 
     # --- reading ------------------------------------------------------------------------
@@ -240,6 +290,11 @@ class Plan:
             if id not in self._answered and isinstance(command, RunActivity | StartChild)
         ]
 
+    def _parent(self, command: StartChild) -> ParentRef:
+        """Return what a sub-workflow of the prefix has as its parent."""
+        record = self._record
+        return ParentRef(record.id, record.execution, command.id, record.life)
+
     def _made_by(self, command: str) -> ev.Origin:
         """Return which execution has given a command of the prefix."""
         number = self._turn_of[command]
@@ -276,6 +331,13 @@ class Plan:
         begin.wake_at = self._turns[-1].now
         begin.events = sum(len(turn.events) + len(turn.commands) for turn in self._turns)
 
+    def _call_instead(self, command: StartChild) -> None:
+        """Have the prefix call another sub-workflow than it did."""
+        number = self._turn_of[command.id]
+        turn = decode_turn(self.beginning.turns[number])
+        commands = [command if each.id == command.id else each for each in turn.commands]
+        self.beginning.turns[number] = encode_turn(msgspec.structs.replace(turn, commands=commands))
+
     def _return(self, *, messages: bool) -> None:
         """Put back into the inbox what has come after the prefix and is not undone."""
         ended = self._record.status in ENDED
@@ -297,7 +359,7 @@ class Plan:
         """Whether an answer is one to the prefix, and not to a cancel that is undone."""
         if answer.id not in self._given or answer.id in self._answered:
             return False
-        if isinstance(answer, ev.ActivityFailed) and answer.id in self._again:
+        if isinstance(answer, _Failed) and answer.id in self._again:
             return answer.id in self._cancels  # a cancel of the prefix is not undone
         stopped = isinstance(answer, ev.ActivityCancelled | ev.ChildCancelled)
         return not (stopped and answer.id in self._undone)
@@ -335,8 +397,8 @@ class Plan:
     ) -> None:
         """Keep a sub-workflow that has not answered, or take its end that nobody was told."""
         record = self._record
-        mine = ParentRef(record.id, record.execution, command.id, record.life)
-        if found is None or found.parent != mine or command.id in self._undone:
+        mine = found is not None and found.parent == self._parent(command)
+        if found is None or not mine or command.id in self._undone:
             self._new_child(command, me, random)
         elif found.status not in ENDED:
             self.adopted.append(found.id)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import TYPE_CHECKING, Any, TypeVar, assert_never
 
 import trio
@@ -11,18 +10,14 @@ from trioflow._codec.limits import COMMAND_LENGTH, check_id
 from trioflow._codec.values import open_text
 from trioflow._model import events as ev
 from trioflow._model.commands import StartChild
-from trioflow._model.ids import check_command_id
-from trioflow._model.info import Identity
+from trioflow._model.ids import check_command_id, derived_id
 from trioflow._model.workflows import Workflow
 from trioflow.errors import ArgumentError, InstanceCancelled
 
 if TYPE_CHECKING:
     from trioflow._engine.calls import Caller
 
-__all__ = ["call_workflow", "derived_id"]
-
-_LEGIBLE = 120  # characters of a derived id; a longer one ends in a digest
-_KEPT = 60  # characters that are kept before the digest
+__all__ = ["call_workflow"]
 
 R = TypeVar("R")
 
@@ -83,7 +78,9 @@ async def _run_child(
         command = StartChild(
             id=command_id,
             workflow=workflow.name,
-            instance=check_id(workflow.id) if workflow.id else derived_id(me, command_id),
+            instance=check_id(workflow.id)
+            if workflow.id
+            else derived_id(me.id, me.execution, command_id),
             input=caller.count_new(
                 workflow.signature.encode(execution.codec, args, kwargs, workflow.name),
                 f"{workflow.name}() arguments",
@@ -102,19 +99,3 @@ async def _run_child(
     abandon = workflow.on_cancel == "abandon"
     answer: ev.ChildAnswer = await execution.commands.give_and_wait(command, abandon=abandon)
     return answer, command.instance
-
-
-def derived_id(me: Identity, command_id: str) -> str:
-    """Derive a sub-workflow's id from its parent's id and the command's: ``order-7/0:0``.
-
-    After the last slash is which call it is, of which execution if that is not the first:
-    ``order-7/2:0:0``. So children of two parents never get the same id. Some levels deep it is
-    readable. Beyond that its end is a digest, so that no depth of nesting reaches the limit of a
-    store.
-    """
-    call = command_id if me.execution == 1 else f"{me.execution}:{command_id}"
-    whole = f"{me.id}/{call}"
-    if len(whole) <= _LEGIBLE:
-        return whole
-    digest = hashlib.blake2b(whole.encode(errors="surrogatepass"), digest_size=16).hexdigest()
-    return f"{whole[:_KEPT]}~{digest}"

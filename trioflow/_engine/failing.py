@@ -1,4 +1,4 @@
-"""Which activities' failures a workflow may be raising now, and since which turn."""
+"""Which calls' failures a workflow may be raising now, and since which turn."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from trioflow._model.commands import CancelActivity, CancelChild, Command
 
 __all__ = ["Failing"]
 
+_Failed = ev.ActivityFailed | ev.ChildFailed
 _Answer = ev.ActivityAnswer | ev.ChildAnswer | ev.SignalAnswer | ev.RequestAnswer
 
 
 class Failing:
-    """The failures of activities that what is raised in the current turn may have begun with.
+    """The failures of calls that what is raised in the current turn may have begun with.
 
     Mostly these came in that turn. But a nursery in which a task fails cancels the others first,
     and raises when these have stopped: then it began in the turn that has cancelled them. This
@@ -34,7 +35,7 @@ class Failing:
     def __init__(self, *, wanted: bool) -> None:
         self._wanted = wanted
         self.began = 0
-        self._came: list[tuple[int, ev.ActivityFailed]] = []
+        self._came: list[tuple[int, _Failed]] = []
         # By the id of a call that was cancelled and has not answered: in which turn, and when what
         # that turn did had begun.
         self._cancelled: dict[str, tuple[int, int]] = {}
@@ -50,7 +51,7 @@ class Failing:
         ]
         only_stops = bool(stops) and len(stops) == len(events)
         self.began = min(stops)[1] if only_stops else turn
-        self._came += [(turn, event) for event in events if isinstance(event, ev.ActivityFailed)]
+        self._came += [(turn, event) for event in events if isinstance(event, _Failed)]
 
     def gives(self, turn: int, commands: Sequence[Command]) -> None:
         """Take note of the commands of a turn that goes on, and forget what is of no use now."""
@@ -64,7 +65,7 @@ class Failing:
             self._came = [each for each in self._came if each[0] >= oldest]
 
     def raised_by(self, error: BaseException, codec: Codec) -> tuple[str, ...]:
-        """Return the ids of the activities whose failure the current turn raises."""
+        """Return the ids of the calls whose failure the current turn raises."""
         came = [event for turn, event in self._came if turn >= self.began]
         if not came:
             return ()

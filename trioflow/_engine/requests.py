@@ -8,10 +8,9 @@ import trio
 
 from trioflow._codec.limits import check_characters, check_id, check_reason
 from trioflow._codec.values import seal_text
-from trioflow._engine.children import derived_id
 from trioflow._model.commands import CancelInstance, StartDetached, TerminateInstance
 from trioflow._model.events import RequestAnswer, RequestDone, RequestFailed
-from trioflow._model.ids import check_command_id
+from trioflow._model.ids import check_command_id, derived_id
 from trioflow._model.workflows import Workflow
 
 if TYPE_CHECKING:
@@ -36,7 +35,9 @@ async def start_detached(
         command = StartDetached(
             id=command_id,
             workflow=workflow.name,
-            instance=check_id(workflow.id) if workflow.id else derived_id(me, command_id),
+            instance=check_id(workflow.id)
+            if workflow.id
+            else derived_id(me.id, me.execution, command_id),
             input=caller.count_new(data, f"{workflow.name}() arguments"),
             queue=workflow.queue or me.queue,
             priority=me.priority if workflow.priority is None else workflow.priority,

@@ -31,7 +31,7 @@ from trioflow._model.commands import (
     TerminateInstance,
     command_target,
 )
-from trioflow._model.ids import MAIN_TASK, CommandId
+from trioflow._model.ids import MAIN_TASK, CommandId, derived_id
 from trioflow._model.info import SuspendReport
 from trioflow._model.turns import Completed, Continued, Outcome, Turn
 
@@ -74,13 +74,20 @@ class StrictExecution(Execution):
             task = str(CommandId.parse(was.id).task)
             what = f"{command_target(was) or type(was).__name__!r} ({was.id})"
             there, here = _goes_to(was), _goes_to(is_now)
-            if there != here:
+            if there != here and not self._is_fork_s(was):
                 raise NeedsSuspension(
                     self._differs(number, task, f"{what} goes elsewhere", there, here)
                 )
             self._same_data(number, task, what, _data(was), _data(is_now))
         before, now = _result(recorded.outcome), _result(end)
         self._same_data(number, MAIN_TASK, "the result", before, now)
+
+    def _is_fork_s(self, command: Command) -> bool:
+        """Whether a sub-workflow that was under way at a fork was begun anew for that."""
+        if self._started is None or not isinstance(command, StartChild | CancelChild):
+            return False
+        forks = [self.identity.id, *(origin.instance for origin in self._started.origins)]
+        return command.instance in {derived_id(fork, 1, command.id) for fork in forks}
 
     def _same_data(  # where, then what was and what is
         self, turn: int, task: str, what: str, was: bytes, is_now: bytes

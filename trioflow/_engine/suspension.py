@@ -91,11 +91,11 @@ def raised_in(  # noqa: PLR0917  # who, where, what
     """Report an exception that the workflow says suspends it.
 
     ``said`` is its type, and its message where no codec hides what users store; ``failed`` are the
-    activities whose failure it is, and ``began`` is the turn in which it began to fail.
+    calls whose failure it is, and ``began`` is the turn in which it began to fail.
     """
     again = "the turn is made again"
     if failed:
-        calls = f"activity {failed[0]}" if len(failed) == 1 else f"activities {', '.join(failed)}"
+        calls = f"call {failed[0]}" if len(failed) == 1 else f"calls {', '.join(failed)}"
         again = f"{calls}, which had failed, will be tried again"
     return SuspendReport(
         kind="raised",

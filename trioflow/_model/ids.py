@@ -20,6 +20,7 @@ but this module takes the text apart or puts it together.
 
 from __future__ import annotations
 
+import hashlib
 import re
 from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
@@ -35,6 +36,7 @@ __all__ = [
     "TaskIds",
     "TaskPath",
     "check_command_id",
+    "derived_id",
     "order_of",
 ]
 
@@ -43,6 +45,9 @@ MAIN_TASK = "0"
 
 HANDLER_KIND = "u"
 """The letter of the roots in which handlers of updates run."""
+
+_LEGIBLE = 120  # characters of a derived id; a longer one ends in a digest
+_KEPT = 60  # characters that are kept before the digest
 
 _FORM = re.compile(r"([a-z]*)([0-9]+(?:\.[0-9]+)*):([0-9]+)(?:!(.+))?", re.DOTALL)
 
@@ -182,3 +187,19 @@ class TaskIds:
     def marker_id(self, name: str) -> str:
         """Return the id of a marker in front of the next command; it is not counted."""
         return f"{self._path or self.path}:{self.commands}!{name}"
+
+
+def derived_id(instance: str, execution: int, command_id: str) -> str:
+    """Derive a sub-workflow's id from its parent's id and the command's: ``order-7/0:0``.
+
+    After the last slash is which call it is, of which execution if that is not the first:
+    ``order-7/2:0:0``. So children of two parents never get the same id. Some levels deep it is
+    readable. Beyond that its end is a digest, so that no depth of nesting reaches the limit of a
+    store.
+    """
+    call = command_id if execution == 1 else f"{execution}:{command_id}"
+    whole = f"{instance}/{call}"
+    if len(whole) <= _LEGIBLE:
+        return whole
+    digest = hashlib.blake2b(whole.encode(errors="surrogatepass"), digest_size=16).hexdigest()
+    return f"{whole[:_KEPT]}~{digest}"

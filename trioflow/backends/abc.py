@@ -493,7 +493,8 @@ class Backend(Protocol):
 
         The instance is running and free then, and ready (not before its ``start_at``), in the next
         execution, with `Reset.beginning`; its custom status is empty, and it is no suspect. If it
-        had ended it has no parent any more: that one has been told. The life and the requests stay.
+        had ended it has no parent any more, which has been told, but with `Reset.keeps_parent`. The
+        life and the requests stay.
 
         All that belongs to the old execution ends, without a word to anybody: its inbox, what it
         has or waits for of what instances share, and its activities, of which those that a worker

@@ -66,6 +66,8 @@ class Reset(msgspec.Struct, kw_only=True):
         ending: A turn that is appended to that execution, in its stored form.
         beginning: What the next one begins with.
         adopted: Ids of sub-workflows of that execution that go on as those of the next one.
+        keeps_parent: Whether it keeps its parent if it had ended. That has been told of the end,
+            and is to be reset as well: then it waits for the next one.
         outcome: The stored form of a `trioflow._model.turns.Failed`: with it the others end.
     """
 
@@ -77,4 +79,5 @@ class Reset(msgspec.Struct, kw_only=True):
     ending: bytes
     beginning: Beginning
     adopted: list[str] = []
+    keeps_parent: bool = False
     outcome: bytes

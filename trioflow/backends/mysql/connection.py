@@ -202,6 +202,10 @@ class MysqlConnection(ServerConnection["RawConnection[Any]", str]):
         )
         return ["BEGIN", token]
 
+    def _begin_snapshot(self) -> list[str]:
+        level = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"  # of the next one alone
+        return [level, "START TRANSACTION WITH CONSISTENT SNAPSHOT"]
+
     def _end_part(self, name: str) -> list[str]:
         return []  # the next savepoint of its name takes its place
 

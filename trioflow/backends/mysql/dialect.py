@@ -173,6 +173,9 @@ class MysqlDialect:
     def transaction(self, connection: Connection) -> AbstractContextManager[None]:
         return cast("MysqlConnection", connection).transaction()
 
+    def snapshot(self, connection: Connection) -> AbstractContextManager[None]:
+        return cast("MysqlConnection", connection).transaction(snapshot=True)
+
     def in_transaction(self, connection: Connection) -> bool:
         return cast("MysqlConnection", connection).in_transaction
 

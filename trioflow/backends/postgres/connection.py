@@ -32,6 +32,7 @@ Statement = tuple[str, list[Any], list[int]]
 _FAILED = (pq.ExecStatus.FATAL_ERROR, pq.ExecStatus.PIPELINE_ABORTED)
 _MOST_PREPARED = 300
 _BEGIN: Statement = ("BEGIN ISOLATION LEVEL READ COMMITTED", [], [])
+_BEGIN_SNAPSHOT: Statement = ("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY", [], [])
 _COMMIT: Statement = ("COMMIT", [], [])
 #: After these the session is of no use: it ends, or its server is no longer the one that writes.
 FINAL = ("57P", "08", "25006", "25P03", "25P04")
@@ -93,6 +94,9 @@ class PgConnection(ServerConnection["psycopg.Connection[Any]", Statement]):
 
     def _begin(self) -> list[Statement]:
         return [_BEGIN]
+
+    def _begin_snapshot(self) -> list[Statement]:
+        return [_BEGIN_SNAPSHOT]
 
     def _commit(self) -> None:
         if self._sent and self.lost:

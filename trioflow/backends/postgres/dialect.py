@@ -148,6 +148,9 @@ class PostgresDialect:
     def transaction(self, connection: Connection) -> AbstractContextManager[None]:
         return _raw(connection).transaction()
 
+    def snapshot(self, connection: Connection) -> AbstractContextManager[None]:
+        return _raw(connection).transaction(snapshot=True)
+
     def in_transaction(self, connection: Connection) -> bool:
         return _raw(connection).in_transaction
 

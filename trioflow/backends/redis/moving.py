@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import abc
 import secrets
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import AsyncGenerator, Callable, Generator, Sequence
 from typing import Any, TypeVar, cast
 
 import msgspec
@@ -41,6 +41,7 @@ _RECORD_FIELDS = wire.pack(rows.RECORD_FIELDS)
 _PACKED_FIELDS = wire.pack(_FIELDS)
 # So few that no script keeps the server to itself for long.
 _AT_MOST = 100
+_LOOKED_AT = 1000
 _ROOM = 2 * 1024 * 1024
 _NAMED = 5
 
@@ -126,11 +127,32 @@ class RedisMoves(abc.ABC):
         return [_instance(*one) for one in found]
 
     async def export_common(self) -> MovedCommon:
-        shared, limits = await self._read("export_common", decode=_same)
+        names: set[bytes] = set()
+        for status in ("running", "suspended"):
+            after = b"-inf"
+            while after:
+                found = await self._read("export_names", status, after, _LOOKED_AT, decode=_same)
+                after, *some = found
+                names.update(some)
+        limits = await self._read("export_limits", decode=_same)
         return MovedCommon(
-            sorted((_shared(*one) for one in shared), key=lambda one: one.name),
+            [one async for one in self._shared_of(sorted(names)) if one.is_set or one.claims],
             sorted((_limit(*one) for one in limits), key=_by_limit),
         )
+
+    async def _shared_of(self, names: Sequence[bytes]) -> AsyncGenerator[MovedShared]:
+        """Yield what is known of names, some of it at a time."""
+        at, known = 0, 0
+        claims: list[Any] = []
+        while at < len(names):
+            packed = wire.pack([name.decode() for name in names[at : at + _AT_MOST]])
+            wanted = (packed, known, _LOOKED_AT)
+            found, known = await self._read("export_shared", *wanted, decode=_same)
+            for is_set, some in found[: len(found) - bool(known)]:
+                yield _shared(names[at], is_set, [*claims, *some])
+                claims, at = [], at + 1
+            if known:  # of the last one there may be more
+                claims += found[-1][1]
 
     # --- into a store -------------------------------------------------------------------
 

@@ -129,6 +129,13 @@ class SqlBackend(abc.ABC, Generic[S]):
         """Run a function that changes nothing."""
         return await self._run(fn, self._store(), *args)
 
+    async def _look_at(self, fn: Callable[[SqlStore, *Ts], T], *args: *Ts) -> T:
+        """Run a function that changes nothing, and reads with `SqlStore.snapshot`.
+
+        In a transaction with other calls it would see what is committed between its statements.
+        """
+        return await self._run_alone(fn, self._store(), *args)
+
     async def _write(
         self,
         fn: Callable[[SqlStore, *Ts], T],
@@ -171,7 +178,7 @@ class SqlBackend(abc.ABC, Generic[S]):
         await self._write(leases.register_worker, worker, facts, served, told=_never)
 
     async def workers(self) -> list[WorkerInfo]:
-        return await self._read(reads.workers)
+        return await self._look_at(reads.workers)
 
     async def reclaim(self, lease: float) -> list[str]:
         return await self._write(leases.reclaim, lease)
@@ -235,10 +242,10 @@ class SqlBackend(abc.ABC, Generic[S]):
         return await self._write(limited.remove_limit, kind, name)
 
     async def limits(self) -> Limits:
-        return await self._read(limited.read_limits)
+        return await self._look_at(limited.read_limits)
 
     async def shared_state(self, name: str) -> SharedState:
-        return await self._read(sharing.shared_state, name)
+        return await self._look_at(sharing.shared_state, name)
 
     # --- questions ----------------------------------------------------------------------
 
@@ -341,7 +348,7 @@ class SqlBackend(abc.ABC, Generic[S]):
         return await self._read(reads.not_running, instances, lives)
 
     async def history(self, instance: str) -> list[Execution]:
-        return await self._read(reads.history, instance)
+        return await self._look_at(reads.history, instance)
 
     async def executions(self, instance: str) -> list[EndedExecution]:
         return await self._read(keeping.executions, instance)
@@ -361,10 +368,10 @@ class SqlBackend(abc.ABC, Generic[S]):
         return await self._read(reads.count_by, where, by, attribute)
 
     async def stats(self) -> list[QueueStats]:
-        return await self._read(reads.stats)
+        return await self._look_at(reads.stats)
 
     async def troubles(self, after: float) -> dict[Trouble, int]:
-        return await self._read(troubles.troubles, after)
+        return await self._look_at(troubles.troubles, after)
 
     async def tried_again(self, instances: Sequence[str]) -> list[ActivityTask]:
         return await self._read(reads.tried_again, instances)
@@ -396,10 +403,10 @@ class SqlBackend(abc.ABC, Generic[S]):
     async def export(
         self, *, limit: int, after: str | None = None, unfinished_only: bool = False
     ) -> list[MovedInstance]:
-        return await self._read(moves.export, limit, after, unfinished_only)
+        return await self._look_at(moves.export, limit, after, unfinished_only)
 
     async def export_common(self) -> MovedCommon:
-        return await self._read(moves.export_common)
+        return await self._look_at(moves.export_common)
 
     async def import_instances(self, move: str, instances: Sequence[MovedInstance]) -> bool:
         return await self._write(moves.import_instances, move, instances, told=_never)

@@ -119,6 +119,10 @@ class ServerConnection(abc.ABC, Generic[R, S]):
         """Return the statements that begin a transaction."""
 
     @abc.abstractmethod
+    def _begin_snapshot(self) -> list[S]:
+        """Return the statements that begin a transaction that reads one state of the database."""
+
+    @abc.abstractmethod
     def _commit(self) -> None:
         """Commit.
 
@@ -210,14 +214,18 @@ class ServerConnection(abc.ABC, Generic[R, S]):
         return not self._sent or not self.lost
 
     @contextmanager
-    def transaction(self) -> Generator[None]:
-        """Return a block that is a transaction, or a part of the one that is open."""
+    def transaction(self, *, snapshot: bool = False) -> Generator[None]:
+        """Return a block that is a transaction, or a part of the one that is open.
+
+        Args:
+            snapshot: Whether it only reads, and all of it the same state, if it is no part.
+        """
         if self._depth:
             with self._part():
                 yield
             return
         _ = self.raw  # to connect may take seconds: what reads the clock comes after it
-        self._deferred = self._begin()
+        self._deferred = self._begin_snapshot() if snapshot else self._begin()
         self._opening = len(self._deferred)
         self._sent = self._failed = False
         self._ended = None

@@ -197,6 +197,13 @@ class Dialect(Protocol):
         """Return a block that is one write transaction, or a part of the one that is open."""
         ...
 
+    def snapshot(self, connection: Connection) -> AbstractContextManager[None]:
+        """Return a block that only reads, and sees what was committed when it began.
+
+        In a transaction that is open it is a part of that, and sees what that does.
+        """
+        ...
+
     def in_transaction(self, connection: Connection) -> bool:
         """Return whether a transaction is open."""
         ...

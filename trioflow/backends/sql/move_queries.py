@@ -5,6 +5,8 @@ Written as those in `trioflow.backends.sql.queries`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from trioflow.backends.sql.dialect import Delete, Dialect, Insert
 from trioflow.backends.sql.queries import EXECUTION_COLUMNS
 from trioflow.backends.sql.rows import RECORD_COLUMNS
@@ -51,6 +53,22 @@ OF_NUMBERS = Delete("attributes", ("seq",))
 INSTANCES = Delete("instances", ("id",))
 
 
+_LARGE = {
+    *("input", "metadata", "outcome", "custom_status", "attributes", "carried", "options"),
+    *("data", "event", "failure", "progress", "answer"),
+}
+
+
+def _bytes_of(columns: Sequence[str]) -> str:
+    large = [column for column in columns if column in _LARGE]
+    return " + ".join(f"coalesce(length({column}), 0)" for column in large)
+
+
+def _sizes(table: str, columns: Sequence[str]) -> str:
+    return f"""SELECT instance, sum({_bytes_of(columns)}) FROM {table} WHERE instance {{among}}
+        GROUP BY instance"""  # noqa: S608 - our names
+
+
 class MoveQueries:
     """The statements that touch one thing, or read, translated for a dialect."""
 
@@ -60,12 +78,17 @@ class MoveQueries:
         VALUES ('', 'fence', ?, ?, '')"""
     drop_fence = "DELETE FROM limits WHERE kind = '' AND name = 'fence'"
 
-    page = f"""SELECT {", ".join(MOVED_COLUMNS)} FROM instances
-        WHERE seq > ? ORDER BY seq LIMIT ?"""  # noqa: S608 - our names
-    page_of_unfinished = f"""SELECT {", ".join(MOVED_COLUMNS)} FROM instances
-        WHERE seq > ? AND finished_at IS NULL ORDER BY seq LIMIT ?"""  # noqa: S608
-    sizes = """SELECT instance, sum(length(data)) FROM turns WHERE instance {among}
-        GROUP BY instance"""
+    page = "SELECT id FROM instances WHERE seq > ? ORDER BY seq LIMIT ?"
+    page_of_unfinished = """SELECT id FROM instances
+        WHERE seq > ? AND finished_at IS NULL ORDER BY seq LIMIT ?"""
+    rows = f"SELECT {', '.join(MOVED_COLUMNS)} FROM instances WHERE id {{among}}"  # noqa: S608
+    # How many bytes of what may be large each instance has: in its row, and in each table.
+    page_sizes = f"SELECT id, {_bytes_of(MOVED_COLUMNS)} FROM instances WHERE id {{among}}"  # noqa: S608
+    sizes_of_turns = _sizes("turns", ("data",))
+    sizes_of_inbox = _sizes("inbox", ("event",))
+    sizes_of_activities = _sizes("activities", MOVED_ACTIVITIES.columns)
+    sizes_of_executions = _sizes("executions", EXECUTION_COLUMNS)
+    sizes_of_requests = _sizes("requests", ("answer",))
     turns = """SELECT instance, execution, data FROM turns WHERE instance {among}
         ORDER BY instance, execution, number"""
     inbox = """SELECT instance, event, arrived_at, execution FROM inbox WHERE instance {among}

@@ -296,15 +296,13 @@ class Queries:
     inbox_of = "SELECT seq, event, arrived_at FROM inbox WHERE instance = ? ORDER BY seq"
     reset_fence = "SELECT life, execution, turns FROM instances WHERE id = ? {for_update}"
     # What had ended has told its parent, and has none any more.
+    orphan = """UPDATE instances SET parent = NULL, parent_execution = NULL, parent_command = NULL,
+        parent_life = '' WHERE id = ? AND finished_at IS NOT NULL"""
     reset_instance = """UPDATE instances SET execution = ?, status = 'running', turns = ?,
         events = ?, unread = ?, ready_at = CASE WHEN start_at > ? THEN start_at ELSE ? END,
         wake_at = ?, worker = NULL, sticky_worker = NULL, level = priority, deaths = 0,
-        carried = coalesce(?, carried), outcome = ?, custom_status = ?,
-        parent = CASE WHEN finished_at IS NULL THEN parent ELSE NULL END,
-        parent_execution = CASE WHEN finished_at IS NULL THEN parent_execution ELSE NULL END,
-        parent_command = CASE WHEN finished_at IS NULL THEN parent_command ELSE NULL END,
-        parent_life = CASE WHEN finished_at IS NULL THEN parent_life ELSE '' END,
-        finished_at = NULL WHERE id = ?"""
+        carried = coalesce(?, carried), outcome = ?, custom_status = ?, finished_at = NULL
+        WHERE id = ?"""
     fork_instance = """UPDATE instances SET turns = ?, events = ?, unread = ?, wake_at = ?,
         carried = coalesce(?, carried) WHERE id = ?"""
     # Whoever holds it has the old address of its parent in memory.

@@ -72,12 +72,11 @@ class SqlStore:
         return self.dialect.transaction(self.connection)
 
     def snapshot(self) -> AbstractContextManager[None]:
-        """Return a block that only reads.
+        """Return a block that only reads: all of it sees one state of the store.
 
-        On SQLite all of it is one state of the store; on servers each statement sees what is
-        committed when it begins.
+        So what it does must not be called in a transaction of others; see `SqlBackend._look_at`.
         """
-        return self.transaction()
+        return self.dialect.snapshot(self.connection)
 
     def write(self, statement: Write, values: list[Any]) -> int:
         """Write many rows; return how many rows of the table were touched."""

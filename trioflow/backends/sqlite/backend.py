@@ -7,8 +7,8 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
-from collections.abc import Awaitable, Callable, Generator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any, TypeVar, TypeVarTuple, cast
 
@@ -93,21 +93,6 @@ class _SqliteStore(SqlStore):
     def latest_time(self) -> float:
         """Return the greatest time that is stored, but for those that lie ahead."""
         return float(self.execute(self.dialect.query(_LATEST)).fetchone()[0] or 0)
-
-    def snapshot(self) -> AbstractContextManager[None]:
-        """Return a block that reads one state, and neither waits for a writer nor keeps one out."""
-        if self.dialect.in_transaction(self.connection):
-            return nullcontext()
-        return self._reading()
-
-    @contextmanager
-    def _reading(self) -> Generator[None]:
-        self.execute("BEGIN")
-        try:
-            yield
-        finally:
-            if self.dialect.in_transaction(self.connection):  # an error may have ended it
-                self.execute("ROLLBACK")
 
     def changed_by_others(self) -> bool:
         """Return whether another connection has announced something since it was asked last."""
@@ -225,6 +210,11 @@ class SqliteBackend(SharedSqlBackend[_SqliteStore]):
         return await self._connections.read(
             lambda reads: reads.call(partial(fn, reads.store, *args))
         )
+
+    async def _look_at(self, fn: Callable[[SqlStore, *Ts], T], *args: *Ts) -> T:
+        if self._given is not None or not self._file:
+            return await super()._look_at(fn, *args)
+        return await self._read(fn, *args)
 
     # --- transactions of others -----------------------------------------------------------
 

@@ -208,6 +208,20 @@ class SqliteDialect:
                 raise self.error(exc) from exc
             raise
 
+    @contextmanager
+    def snapshot(self, connection: Connection) -> Generator[None]:
+        """Begin to read; that neither waits for a writer nor keeps one out."""
+        raw = cast("sqlite3.Connection", connection)
+        if raw.in_transaction:
+            yield
+            return
+        raw.execute("BEGIN")
+        try:
+            yield
+        finally:
+            if raw.in_transaction:  # an error may have ended it
+                raw.execute("ROLLBACK")
+
     def in_transaction(self, connection: Connection) -> bool:
         return cast("sqlite3.Connection", connection).in_transaction
 

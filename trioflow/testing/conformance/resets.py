@@ -7,7 +7,14 @@ from __future__ import annotations
 from typing import Any
 
 from trioflow._model.events import ParentRef
-from trioflow.backends.commits import ActivityRetry, CommitFailure, Message, NewActivity, Unit
+from trioflow.backends.commits import (
+    ActivityRetry,
+    Closing,
+    CommitFailure,
+    Message,
+    NewActivity,
+    Unit,
+)
 from trioflow.backends.filters import InstanceFilter
 from trioflow.backends.records import Heartbeat
 from trioflow.backends.resets import Beginning, Reset, Returned
@@ -30,6 +37,7 @@ from trioflow.testing.conformance.stage import (
 
 _LIFE = "1" * 32
 _ENDING = b'{"ending":1}'
+_FAILED = Closing("failed", b'{"outcome":"failed"}')
 
 
 def _reset(id: str, turns: int, inbox: list[int] | None = None, **fields: Any) -> Reset:
@@ -268,6 +276,27 @@ async def what_had_ended_has_no_parent_any_more(stage: Stage) -> None:
     assert (await stage.record("d")).parent == ParentRef("p", 1, "0:1")
 
 
+async def what_had_ended_may_keep_its_parent(stage: Stage) -> None:
+    """Its next end tells the old execution, which has ended, but a reset of that adopts it."""
+    backend = stage.backend
+    await stage.workers("w1")
+    await stage.hold("p")
+    parent = child("c", "p").parent
+    await stage.stored(step("p", 0), step("c", 0, new=child("c", "p"), turns=[], leased=True))
+    told = Message("p", b"told", execution=1)
+    await stage.stored(step("c", 0, closing=_FAILED, messages=[told]))
+    (taken,) = await stage.take()
+    await stage.stored(step("p", 1, consumed=seqs(taken), closing=_FAILED))
+    assert await backend.reset(_reset("c", 1, keeps_parent=True)) == "done"
+    assert (await stage.record("c")).parent == parent
+    assert [one.id for one in await backend.list(InstanceFilter(parent="p"), limit=9)] == ["c"]
+    assert await backend.reset(_reset("p", 2, adopted=["c"])) == "done"
+    assert (await stage.record("c")).parent == ParentRef("p", 2, "0:0")
+    assert await backend.terminate("c", TERMINATED) == "done"
+    (taken,) = await stage.take()
+    assert (taken.id, child_failed([taken])) == ("p", ("0:0", "Terminated"))
+
+
 async def a_suspended_one_runs_again(stage: Stage) -> None:
     backend = stage.backend
     await stage.workers("w1")
@@ -396,6 +425,7 @@ CASES: list[Case] = [
     an_adopted_child_must_be_one,
     children_begin_with_it,
     what_had_ended_has_no_parent_any_more,
+    what_had_ended_may_keep_its_parent,
     a_suspended_one_runs_again,
     one_that_killed_its_worker_is_no_suspect_any_more,
     its_time_to_start_holds,

@@ -32,6 +32,7 @@ class ResetPlan:
         kept: How many of the activities go on, at most.
         fresh: How many begin besides.
         adopted: How many of the sub-workflows go on, at most.
+        keeps_parent: As in `Reset`.
         children: Sub-workflows that begin.
         attributes: As in `NewPlan`.
     """
@@ -42,6 +43,7 @@ class ResetPlan:
     kept: int
     fresh: int
     adopted: int
+    keeps_parent: bool
     children: list[NewPlan]
     attributes: int
 
@@ -57,6 +59,7 @@ reset_plans = st.builds(
     kept=st.integers(0, 2),
     fresh=st.integers(0, 1),
     adopted=st.integers(0, 2),
+    keeps_parent=st.booleans(),
     children=st.lists(news, max_size=1),
     attributes=st.integers(0, len(ATTRIBUTES) - 1),
 )
@@ -87,6 +90,7 @@ class Resets:
             ending=b'{"ending":%d}' % self._facts.next_number(),
             beginning=self._beginning(plan, me, self._facts.commands.get(id, [])[: plan.kept]),
             adopted=adopted,
+            keeps_parent=plan.keeps_parent,
             outcome=TERMINATED,
             inbox=[],
         )

@@ -1,6 +1,6 @@
 -- include: base activities instances
 -- Return instances with all that belongs to them, oldest first. ARGV: the last id of the page before or
--- '', how many at most, 1 if only unfinished ones are wanted, how many bytes of turns, fields.
+-- '', how many at most, 1 if only unfinished ones are wanted, how many bytes, fields.
 -- Returns 'gone' if there is no such id; or for each: id, fields, ready_at or '', inbox, activities as
 -- `describe` gives them with visible_at, number and turns of each execution, ended executions as
 -- `executions` gives them, requests.
@@ -32,6 +32,15 @@ table.sort(page, function(a, b) return a.seq < b.seq end)
 
 local size = 0
 
+local function add(values)
+  for _, value in pairs(values) do
+    if type(value) == 'string' then
+      size = size + #value
+    end
+  end
+  return values
+end
+
 local function executions_of(id, last)
   local all = {}
   for number = 1, last do
@@ -39,9 +48,7 @@ local function executions_of(id, last)
     if #turns > 0 then
       all[#all + 1] = { number, turns }
     end
-    for _, turn in ipairs(turns) do
-      size = size + #turn
-    end
+    add(turns)
   end
   return all
 end
@@ -49,6 +56,7 @@ end
 local function ended_of(id)
   local kept, all = redis.call('HGETALL', P .. 'e:' .. id), {}
   local wanted = cmsgpack.unpack(ARGV[6])
+  add(kept)
   for at = 1, #kept, 2 do
     local how, row = unpack(cmsgpack.unpack(kept[at + 1]))
     local values = {}
@@ -63,7 +71,7 @@ end
 local reply = {}
 for n = 1, math.min(limit, #page) do
   local id = page[n].id
-  local row = redis.call('HMGET', P .. 'i:' .. id, unpack(fields))
+  local row = add(redis.call('HMGET', P .. 'i:' .. id, unpack(fields)))
   local place = redis.call(
     'HMGET', P .. 'i:' .. id, 'worker', 'queue', 'priority', 'deaths', 'life', 'execution'
   )
@@ -75,15 +83,18 @@ for n = 1, math.min(limit, #page) do
     local one = describe(id, execution, command, life, activity)
     one[#one + 1] = exact(activity.visible_at)
     one[#one + 1] = activity.damaged and 1 or 0
+    add(one)
     activities[#activities + 1] = one
   end)
   local executions = executions_of(id, tonumber(place[6]) or 0)
+  local inbox = add(redis.call('HGETALL', P .. 'x:' .. id))
+  local ended, requests = ended_of(id), add(redis.call('HGETALL', P .. 'r:' .. id))
   if n > 1 and size > room then
     break
   end
   reply[n] = {
-    id, row, ready_at and ready_at ~= 'inf' and ready_at or '', redis.call('HGETALL', P .. 'x:' .. id),
-    activities, executions, ended_of(id), redis.call('HGETALL', P .. 'r:' .. id),
+    id, row, ready_at and ready_at ~= 'inf' and ready_at or '', inbox, activities, executions, ended,
+    requests,
   }
 end
 return reply

@@ -82,7 +82,7 @@ local function renew_row()
   local fields = { 'deaths', 'outcome', 'custom_status', 'finished_at' }
   if ended then
     zrem('finished', id)
-    if row[11] then
+    if row[11] and not reset.keeps_parent then
       zrem('children:' .. row[11], id)
       for _, name in ipairs({ 'parent', 'parent_execution', 'parent_command', 'parent_life' }) do
         fields[#fields + 1] = name

@@ -28,6 +28,16 @@ for _, one in ipairs(where.attributes) do
     lead, fewest = one, number
   end
 end
+-- A value that many have, of instances that few are: those of the statuses are looked through.
+if where.statuses and fewest < INF then
+  local number = 0
+  for status in pairs(where.statuses) do
+    number = number + redis.call('ZCARD', P .. 'status:' .. status)
+  end
+  if number < fewest then
+    lead = nil
+  end
+end
 if lead and lead[2] == '=' then
   places[1] = word_key(lead[1], lead[3])
 elseif where.parent and where.parent ~= '' then

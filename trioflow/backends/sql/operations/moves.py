@@ -9,7 +9,7 @@ same call.
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from contextlib import suppress
 from itertools import groupby
@@ -68,7 +68,7 @@ __all__ = [
 ]
 
 _THERE = "there is an instance of that id"
-_PAGE_BYTES = 8 * 1024 * 1024  # of turns
+_PAGE_BYTES = 8 * 1024 * 1024
 _CLEARED_AT_ONCE = 200  # instances
 
 _decode_fence = msgspec.json.Decoder(Fence).decode
@@ -153,6 +153,16 @@ def export(
     unfinished_only: bool,  # noqa: FBT001 - passed on
 ) -> list[MovedInstance]:
     """See `MovableBackend.export`."""
+    with store.snapshot():
+        return _exported(store, limit, after, unfinished_only)
+
+
+def _exported(
+    store: SqlStore,
+    limit: int,
+    after: str | None,
+    unfinished_only: bool,  # noqa: FBT001 - passed on
+) -> list[MovedInstance]:
     queries = store.move_queries
     seq = 0
     if after is not None:
@@ -161,8 +171,8 @@ def export(
             raise InstanceNotFound(after, "the page cannot begin after it")
         seq = row[0]
     page = queries.page_of_unfinished if unfinished_only else queries.page
-    rows = _fitting(store, store.execute(page, seq, limit).fetchall())
-    ids = [row[0] for row in rows]
+    ids = _fitting(store, [id for (id,) in store.execute(page, seq, limit).fetchall()])
+    rows = {row[0]: row for row in store.among(queries.rows, ids)}
     turns = _by_instance(store, queries.turns, ids)
     inboxes = _by_instance(store, queries.inbox, ids)
     activities = _by_instance(store, queries.activities, ids)
@@ -180,19 +190,25 @@ def export(
             ended=[ended_execution(row[0], kept) for kept in ended[row[0]]],
             requests=[MovedRequest(*request) for request in sorted(requests[row[0]])],
         )
-        for row in rows
+        for row in map(rows.__getitem__, ids)
     ]
 
 
-def _fitting(store: SqlStore, rows: list[Any]) -> list[Any]:
-    """Return the first rows, whose histories are not too large together, but at least one."""
-    sizes = dict(store.among(store.move_queries.sizes, [row[0] for row in rows]))
+def _fitting(store: SqlStore, ids: list[str]) -> list[str]:
+    """Return the first of some instances that are not too large together, but at least one."""
+    queries = store.move_queries
+    sizes: Counter[str] = Counter()
+    for query in (
+        *(queries.page_sizes, queries.sizes_of_turns, queries.sizes_of_inbox),
+        *(queries.sizes_of_activities, queries.sizes_of_executions, queries.sizes_of_requests),
+    ):
+        sizes.update({id: int(size) for id, size in store.among(query, ids)})
     size = 0
-    for at, row in enumerate(rows):
-        size += int(sizes.get(row[0], 0))
+    for at, id in enumerate(ids):
+        size += sizes[id]
         if at and size > _PAGE_BYTES:
-            return rows[:at]
-    return rows
+            return ids[:at]
+    return ids
 
 
 def _by_instance(
@@ -228,6 +244,11 @@ def _by_command(activity: MovedActivity) -> tuple[int, str, str]:
 
 def export_common(store: SqlStore) -> MovedCommon:
     """See `MovableBackend.export_common`."""
+    with store.snapshot():
+        return _common(store)
+
+
+def _common(store: SqlStore) -> MovedCommon:
     queries = store.move_queries
     claims: defaultdict[str, list[MovedClaim]] = defaultdict(list)
     for name, *values in store.execute(queries.claims).fetchall():

@@ -296,11 +296,13 @@ def stats(store: SqlStore) -> list[QueueStats]:
 
 def workers(store: SqlStore) -> list[WorkerInfo]:
     """See `Backend.workers`."""
-    queries, now = store.queries, store.clock()
-    rows = sorted(store.execute(queries.workers).fetchall(), key=lambda row: (row[1], row[0]))
-    held = [(row[0], COUNTED) for row in rows]
-    instances = store.each(queries.held_instances, held)
-    activities = store.each(queries.held_activities, held)
+    queries = store.queries
+    with store.snapshot():
+        now = store.clock()
+        rows = sorted(store.execute(queries.workers).fetchall(), key=lambda row: (row[1], row[0]))
+        held = [(row[0], COUNTED) for row in rows]
+        instances = store.each(queries.held_instances, held)
+        activities = store.each(queries.held_activities, held)
     return [
         WorkerInfo(
             id=id,

@@ -84,6 +84,8 @@ def _reset(store: SqlStore, reset: Reset) -> ResetResult:
             raise _Changed
     before = store.execute(queries.attempts, id, reset.execution, reset.life).fetchall()
     keep_reset(store, id, now)
+    if not reset.keeps_parent:
+        store.execute(queries.orphan, id)
     size = (len(begin.turns), begin.events, len(begin.inbox))
     kept = (begin.wake_at, begin.carried)
     store.execute(queries.reset_instance, execution, *size, now, now, *kept, b"", b"", id)

@@ -136,4 +136,7 @@ def _ids(store: SqlStore, query: str, parameters: tuple[Any, ...]) -> list[str]:
 
 def troubles(store: SqlStore, after: float) -> dict[Trouble, int]:
     """See `Backend.troubles`."""
-    return {kind: len(candidates(store, kind, after, MOST_TROUBLES)) for kind in get_args(Trouble)}
+    with store.snapshot():
+        return {
+            kind: len(candidates(store, kind, after, MOST_TROUBLES)) for kind in get_args(Trouble)
+        }

@@ -44,6 +44,8 @@ def reset(state: State, reset: Reset, now: float) -> ResetResult:
     state.turns.setdefault((reset.id, row.execution), []).append(reset.ending)
     state.stop_activities(reset.id)
     state.keep("reset", row, input=b"", metadata=b"", finished_at=now)
+    if row.status in ENDED and not reset.keeps_parent:
+        row.new = msgspec.structs.replace(row.new, parent=None)
     _renew(row, reset.beginning)
     for id in dropped:
         state.terminate(id, reset.outcome, None, now)
@@ -87,8 +89,6 @@ def _adopt(child: Instance, execution: int, now: float) -> None:
 
 
 def _renew(row: Instance, begin: Beginning) -> None:
-    if row.status in ENDED:
-        row.new = msgspec.structs.replace(row.new, parent=None)
     row.status, row.outcome, row.finished_at, row.custom_status = "running", b"", None, b""
     row.execution += 1
     row.turns, row.events = len(begin.turns), begin.events
