@@ -20,7 +20,7 @@ from typing import Any
 
 import trio
 
-from benchmarks import crash, growth, large, moves, pages, resident, sharing, speed
+from benchmarks import crash, growth, large, moves, observing, pages, resident, sharing, speed
 from benchmarks.measuring import Figure, Sizes
 from benchmarks.stores import SERVERS, kind_of, missing, serving
 
@@ -42,6 +42,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     "sharing": sharing.sharing,
     "pages": pages.pages,
     "attributes": pages.attributes,
+    "observing": observing.observing,
     "moves": moves.moves,
     "crash": crash.crash,
 }

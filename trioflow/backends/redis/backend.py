@@ -498,7 +498,7 @@ class RedisBackend(RedisMoves):
 
     async def activities(self, instance: str) -> list[ActivityTask]:
         found = await self._read("activities_of", instance, decode=_same)
-        return sorted(map(rows.activity_task, found), key=_by_command)
+        return sorted(map(rows.unfinished_activity, found), key=_by_command)
 
     async def count(self, where: InstanceFilter, *, most: int | None = None) -> int:
         packed, before, number = wire.pack_filter(where), "+inf", 0
@@ -556,7 +556,7 @@ class RedisBackend(RedisMoves):
 
     async def tried_again(self, instances: Sequence[str]) -> list[ActivityTask]:
         found = await self._read("tried_again", wire.pack(list(instances)), decode=_same)
-        return [rows.activity_task(row) for row in found]
+        return [rows.unfinished_activity(row) for row in found]
 
     async def remove(
         self, where: InstanceFilter, *, ids: Sequence[str] | None = None, limit: int
@@ -645,6 +645,7 @@ class RedisBackend(RedisMoves):
             before, after = _onwards(found[0]), None
             if not before:
                 break
+            size = min(2 * size, _LOOK_AT_MOST)  # what is meant is rare
         return listed
 
 

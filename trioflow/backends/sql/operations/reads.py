@@ -35,9 +35,10 @@ from trioflow.backends.sql.operations.served import queues_of
 from trioflow.backends.sql.operations.troubles import (
     MOST_TROUBLES,
     candidates,
+    newest_before,
     trouble_clauses,
 )
-from trioflow.backends.sql.rows import activity_task, instance_record
+from trioflow.backends.sql.rows import instance_record, unfinished_activity
 from trioflow.backends.sql.store import SqlStore
 from trioflow.errors import InstanceNotFound
 
@@ -113,13 +114,13 @@ def history(store: SqlStore, instance: str) -> list[Execution]:
 def activities(store: SqlStore, instance: str) -> list[ActivityTask]:
     """See `Backend.activities`."""
     rows = store.execute(store.queries.activities, instance).fetchall()
-    return [activity_task(row) for row in rows]
+    return [unfinished_activity(row) for row in rows]
 
 
 def tried_again(store: SqlStore, instances: Sequence[str]) -> list[ActivityTask]:
     """See `Backend.tried_again`."""
     found = store.each(store.queries.tried_again, [(id,) for id in instances])
-    return [activity_task(row) for rows in found for row in rows]
+    return [unfinished_activity(row) for rows in found for row in rows]
 
 
 def answers(store: SqlStore, requests: Sequence[RequestKey]) -> list[bytes | None]:
@@ -183,6 +184,10 @@ def list_instances(
         clauses.append(_named(few))
         parameters += few
         newest = f"ORDER BY {seq} + 0 DESC LIMIT ?"  # sorted, since they are few
+    elif where.trouble == "overdue" and seq == "instances.seq":
+        query = store.queries.records_by_status
+        clauses.insert(0, f"{seq} <= ?")
+        parameters.insert(0, newest_before(store, store.clock() - where.trouble_after))
     rows = select(store, query, clauses, [*parameters, limit], newest)
     return [instance_record(row) for row in rows.fetchall()]
 
