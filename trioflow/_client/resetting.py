@@ -430,7 +430,7 @@ class Plan:
                 command.start_at,
                 b"" if command.options is None else _encode(command.options),
                 encode_attributes(command.attributes),
-                timeout_of(None, command.options),
+                timeout=timeout_of(None, command.options),
             )
         )
 

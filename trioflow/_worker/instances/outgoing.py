@@ -67,7 +67,7 @@ def new_child(command: StartChild, parent: HeldInstance, life: str, timeout: flo
         command.start_at,
         b"" if command.options is None else _encode(command.options),
         encode_attributes(command.attributes),
-        timeout,
+        timeout=timeout,
     )
 
 
