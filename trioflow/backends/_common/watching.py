@@ -125,7 +125,7 @@ class Watcher:
 class Selection(Protocol):
     """See `SelectiveBackend.changed`."""
 
-    def __call__(self, what: Concern, since: int, worker: str = "") -> bool: ...
+    def __call__(self, what: Concern, since: int, worker: str = "", /) -> bool: ...
 
 
 def selection_of(backend: Backend) -> Selection:
@@ -133,7 +133,11 @@ def selection_of(backend: Backend) -> Selection:
     # Of the class: what stands before a store and passes all calls on need not pass on this one.
     if hasattr(type(backend), "changed"):
         return cast("SelectiveBackend", backend).changed
-    return lambda what, since, worker="": backend.changes() != since
+
+    def any_change(_what: Concern, since: int, _worker: str = "") -> bool:
+        return backend.changes() != since
+
+    return any_change
 
 
 class Concerns(NamedTuple):
