@@ -43,6 +43,7 @@ class Waiters(Generic[K, W]):
 
     Args:
         backend: The store.
+        doubts: Whether any change may be of interest, and not only an outcome.
 
     Attributes:
         patience: Seconds at most between two looks for all of them.
@@ -50,12 +51,13 @@ class Waiters(Generic[K, W]):
         waiting: The calls by what they wait for, written here alone.
     """
 
-    def __init__(self, backend: Backend) -> None:
+    def __init__(self, backend: Backend, doubts: Callable[[], bool] = lambda: False) -> None:
         # A store of this process alone tells of everything. (And a clock of its own may jump.)
         self.patience = PATIENCE if backend.shared else math.inf
         self.closed = False
         self._backend = backend
         self._changed = selection_of(backend)
+        self._doubts = doubts
         self.waiting: dict[K, list[W]] = {}
         self._wanted = anyio.Event()
         self._watching = anyio.CancelScope()
@@ -116,7 +118,7 @@ class Waiters(Generic[K, W]):
         """Wait until there may be something new to be told, but not for too long."""
         seen = looked
         with anyio.move_on_after(self.patience):
-            while not self._changed("outcomes", looked):
+            while not (self._changed("outcomes", looked) or (seen != looked and self._doubts())):
                 await self._backend.wait_change(seen, math.inf)
                 seen = self._backend.changes()
 

@@ -54,9 +54,9 @@ class PollTimer:
 
     def _is_due(self, kind: Kind, worker: str) -> bool:
         seen = self._seen[kind]
-        return (
-            seen is None or self._changed(kind, seen, worker) or self._at[kind] <= self._backend.now()
-        )
+        if seen is None or self._changed(kind, seen, worker):
+            return True
+        return self._at[kind] <= self._backend.now()
 
     def saw_all(self, kind: Kind, seen: int) -> None:
         """Say that nothing is left, so that there is nothing to look for until something comes.

@@ -11,7 +11,7 @@ import anyio.lowlevel
 
 from trioflow.backends._common.backoff import Backoff
 from trioflow.backends.abc import Backend, Concern, SelectiveBackend
-from trioflow.backends.commits import Unit
+from trioflow.backends.commits import CommitFailure, Unit
 
 __all__ = ["EVERYTHING", "Watcher", "concerns_of", "selection_of"]
 
@@ -56,6 +56,21 @@ class Watcher:
             self._latest[what] = self.number, by, news if by and by == knows else latest
         self._delays.reset()
         self._wake()
+
+    def notify_commit(
+        self, worker: str, left: Concerns | None, results: Sequence[CommitFailure | None]
+    ) -> None:
+        """Count what a commit has changed, if it is anything to others.
+
+        Args:
+            worker: Whose it was.
+            left: What its units leave.
+            results: Which of them were refused. That is news to the worker, which looks anew.
+        """
+        if left is not None:
+            refused = any(result is not None for result in results)
+            known = left.known and not refused
+            self.notify(EVERYTHING if refused else left.about, worker if known else "")
 
     def changed(self, what: Concern, since: int, worker: str = "") -> bool:
         """Return whether a change since that number may have brought something new of a kind."""
@@ -110,7 +125,7 @@ class Watcher:
 class Selection(Protocol):
     """See `SelectiveBackend.changed`."""
 
-    def __call__(self, what: Concern, since: int, worker: str = "") -> bool: ...
+    def __call__(self, what: Concern, since: int, worker: str = "", /) -> bool: ...
 
 
 def selection_of(backend: Backend) -> Selection:
@@ -118,7 +133,11 @@ def selection_of(backend: Backend) -> Selection:
     # Of the class: what stands before a store and passes all calls on need not pass on this one.
     if hasattr(type(backend), "changed"):
         return cast("SelectiveBackend", backend).changed
-    return lambda what, since, worker="": backend.changes() != since
+
+    def any_change(_what: Concern, since: int, _worker: str = "") -> bool:
+        return backend.changes() != since
+
+    return any_change
 
 
 class Concerns(NamedTuple):

@@ -287,20 +287,22 @@ class RedisBackend(RedisMoves):
         return await self._run(lambda: request)
 
     async def commit(self, worker: str, units: Sequence[Unit]) -> list[CommitFailure | None]:
-        reply = await self._commit(worker, units, {})
+        left = concerns_of(units)
+        source = "" if left is None else self._source
+        reply = await self._commit(worker, units, {}, source)
         if reply == b"notice":
             # A child's id is taken, which is seldom: only now its parent's event is made.
-            reply = await self._commit(worker, units, wire.notices_of(units))
-        return [rows.commit_result(one) for one in reply]
+            reply = await self._commit(worker, units, wire.notices_of(units), source)
+        results = [rows.commit_result(one) for one in reply]
+        self._watcher.notify_commit(worker, left, results)
+        return results
 
     async def _commit(
-        self, worker: str, units: Sequence[Unit], notices: dict[ParentRef, bytes]
+        self, worker: str, units: Sequence[Unit], notices: dict[ParentRef, bytes], source: str
     ) -> Any:
-        left = concerns_of(units)
-
         def build() -> Request[Any]:
             arguments = (worker, wire.pack_units(units), wire.pack_notices(notices))
-            return self._request("commit", arguments, _same, "" if left is None else self._source)
+            return self._request("commit", arguments, _same, source)
 
         reply = await self._run(build)
         if reply == b"dead":
@@ -308,8 +310,6 @@ class RedisBackend(RedisMoves):
                 f"worker {worker!r} sent no heartbeat for too long and was declared dead; what it "
                 "held belongs to other workers now, and nothing of this commit was stored"
             )
-        if left is not None:
-            self._watcher.notify(left.about, worker if left.known else "")
         return reply
 
     async def release_instances(self, worker: str, instances: Sequence[str]) -> list[str]:

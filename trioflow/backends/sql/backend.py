@@ -142,7 +142,6 @@ class SqlBackend(abc.ABC, Generic[S]):
         *args: *Ts,
         told: Callable[[T], object] = bool,
         about: Collection[Concern] = EVERYTHING,
-        by: str = "",
     ) -> T:
         """Run a function that changes something, and tell those who wait for changes.
 
@@ -152,13 +151,12 @@ class SqlBackend(abc.ABC, Generic[S]):
             told: Returns of the result whether there is something to tell; `_never` if that is
                 known before.
             about: What the change may bring.
-            by: The worker to which it is no news.
         """
         if told is _never:
             return await self._run(fn, self._store(), *args)
         result = await self._run(_announced, fn, self._store(), *args)
         if told(result):
-            self._watcher.notify(about, by)
+            self._watcher.notify(about)
         return result
 
     # --- workers ------------------------------------------------------------------------
@@ -216,8 +214,9 @@ class SqlBackend(abc.ABC, Generic[S]):
         left = concerns_of(units)
         if left is None:
             return await self._write(commit, worker, units, told=_never)
-        by = worker if left.known else ""
-        return await self._write(commit, worker, units, told=_always, about=left.about, by=by)
+        results = await self._run(_announced, commit, self._store(), worker, units)
+        self._watcher.notify_commit(worker, left, results)
+        return results
 
     async def release_instances(self, worker: str, instances: Sequence[str]) -> list[str]:
         return await self._write(leases.release_instances, worker, instances)
@@ -296,9 +295,7 @@ class SqlBackend(abc.ABC, Generic[S]):
         self, new: NewInstance, event: bytes, *, request: str = ""
     ) -> Reached:
         sent = new, event, request
-        return await self._write(
-            changes.create_and_send, *sent, told=_always, about=_FOR_INSTANCES
-        )
+        return await self._write(changes.create_and_send, *sent, told=_always, about=_FOR_INSTANCES)
 
     async def answers(self, requests: Sequence[RequestKey]) -> list[bytes | None]:
         return await self._read(reads.answers, requests)

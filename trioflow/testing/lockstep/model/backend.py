@@ -225,9 +225,7 @@ class Model:
             raise LeaseLost(f"worker {worker!r} has no row")
         row.heartbeat_at = now
         failures = commit(self.state, worker, units, now)
-        left = concerns_of(units)
-        if left is not None:
-            self._watcher.notify(left.about, worker if left.known else "")
+        self._watcher.notify_commit(worker, concerns_of(units), failures)
         return failures
 
     async def set_limit(self, limit: Limit) -> None:
