@@ -82,11 +82,14 @@ def test_the_migrations_together_give_the_schema(mysql):
         ("shared_claims", "PRIMARY", 0, "name,number"),
         ("shared_claims", "shared_claims_instance", 1, "instance"),
         ("turns", "PRIMARY", 0, "instance,execution,number"),
+        ("waiting", "PRIMARY", 0, "id"),
+        ("waiting", "waiting_order", 1, "workflow,queue,negated_priority,ready_at,seq"),
+        ("waiting", "waiting_wake", 1, "queue,wake_at"),
         ("workers", "PRIMARY", 0, "id"),
         ("writers", "PRIMARY", 0, "id"),
     ]
     found = columns(mysql)
-    short = ("limits", "admitted", "kept_slots", "shared_claims")  # some of theirs are ASCII
+    short = ("limits", "admitted", "kept_slots", "shared_claims", "waiting")  # some of theirs are ASCII
     texts = {
         row[1]: row[4] for row in found if row[2].startswith("varchar") and row[0] not in short
     }
@@ -101,7 +104,7 @@ def test_the_migrations_together_give_the_schema(mysql):
     assert counts == {
         "activities": 17, "admitted": 3, "attributes": 4, "executions": 22, "inbox": 5,
         "instances": 33, "kept_slots": 5, "limits": 5, "questions": 7, "requests": 4, "shared": 3,
-        "shared_claims": 9, "turns": 4, "workers": 9, "writers": 4,
+        "shared_claims": 9, "turns": 4, "waiting": 8, "workers": 9, "writers": 4,
     }  # fmt: skip
 
 

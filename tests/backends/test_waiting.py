@@ -1,4 +1,4 @@
-"""A look costs the same, however many instances wait for a place of their workflow's limit."""
+"""A look costs the same, however much waits for a place of a limit."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import pytest
 from tests.stores import ALL, marked, open_store, opened
 from trioflow._model.limits import Limit
 from trioflow.backends.abc import Backend
-from trioflow.backends.commits import NewInstance
-from trioflow.testing.conformance.limits import TERMINATED
+from trioflow.backends.commits import NewInstance, Unit
+from trioflow.testing.conformance.stage import TERMINATED, named, step
 
 _FEW, _MANY = 50, 2_000
 
 
 @pytest.mark.parametrize("store", marked(ALL))
-async def test_looks_cost_the_same_however_many_wait(store, tmp_path, servers):
+async def test_looks_cost_the_same_however_many_instances_wait(store, tmp_path, servers):
     costs = []
     for number in (_FEW, _MANY):
         path = tmp_path / str(number)
@@ -33,6 +33,41 @@ async def test_looks_cost_the_same_however_many_wait(store, tmp_path, servers):
     few, many = costs
     assert 0 < few
     assert many < 1.5 * few
+
+
+@pytest.mark.parametrize("store", marked(ALL))
+@pytest.mark.parametrize("limit", [("queue", "default"), ("activity", "act")], ids=lambda it: it[0])
+async def test_looks_cost_the_same_however_many_activities_wait(limit, store, tmp_path, servers):
+    kind, name = limit
+    costs = []
+    for number in (_FEW, _MANY):
+        path = tmp_path / str(number)
+        path.mkdir()
+        async with opened(open_store(store, path, servers)()) as backend:
+            await backend.register_worker("w", "w")
+            await backend.set_limit(Limit(kind=kind, name=name, concurrency=1))
+            await backend.create([NewInstance("a", "flow", "default", b"[]")])
+            await _take(backend)
+            called = step("a", 0, activities=named(*(f"0:{n}" for n in range(number))))
+            assert await backend.commit("w", [Unit(instances=[called])]) == [None]
+            taken = await _take_activities(backend)
+            assert len(taken.activities) == 1
+            while taken.next_at is not None:
+                taken = await _take_activities(backend)
+            work = _Work(store, backend)
+            await work.prepare()
+            before = await work.done()
+            for _ in range(10):
+                taken = await _take_activities(backend)
+                assert (taken.activities, taken.next_at, taken.limited) == ([], None, True)
+            costs.append(await work.done() - before)
+    few, many = costs
+    assert 0 < few
+    assert many < 1.5 * few
+
+
+async def _take_activities(backend: Backend):
+    return await backend.take_activities("w", ("default",), 10)
 
 
 async def _let_wait(backend: Backend, number: int) -> None:

@@ -145,6 +145,14 @@ class Budgets:
         budget = self._by_name.get(("queue", queue))
         return math.inf if budget is None else budget.room_of(key)
 
+    def activities(self) -> list[str]:
+        """Return the names of activities that have a limit of their own."""
+        return [name for kind, name in self._by_name if kind == "activity"]
+
+    def room_of_activity(self, activity: str) -> float:
+        """Return how many more of an activity may begin now by its own limit."""
+        return self._by_name["activity", activity].room()
+
     def take(self, queue: str, activity: str, key: str) -> bool:
         """Note that one begins, if it may; return whether it does."""
         budgets = self._of(queue, activity)

@@ -15,6 +15,7 @@ __all__ = [
     "FREE_SLOTS",
     "KEEP_SLOTS",
     "PUT_ASIDE",
+    "PUT_ASIDE_ACTIVITIES",
     "WAIT",
     "WAITED",
     "LimitQueries",
@@ -42,6 +43,15 @@ COME_BACK = Update(
     ("id",),
     set="level = instances.priority",
     where=f"instances.id = v.id AND instances.level < {WAITING_BELOW}",
+)
+
+PUT_ASIDE_ACTIVITIES = Update(
+    "activities",
+    ("instance", "execution", "command", "life", "limit_key"),
+    set="limit_key = v.limit_key",
+    where="""activities.instance = v.instance AND activities.execution = v.execution
+    AND activities.command = v.command AND activities.life = v.life
+    AND activities.worker IS NULL""",
 )
 
 _OF_KEY = "worker IS NULL AND queue = ? AND limit_key = ?"
@@ -85,8 +95,11 @@ class LimitQueries:
         FROM activities
         WHERE {_OF_KEY} AND priority = ? AND visible_at <= ? {{exclude}}
         ORDER BY visible_at, scheduled_at, instance, execution, command LIMIT ? {{skip_locked}}"""  # noqa: S608
-    next_of_key = f"""SELECT min(visible_at) FROM activities
-        WHERE {_OF_KEY} AND visible_at > ? {{exclude}}"""  # noqa: S608 - our words
+    next_of_key = f"""SELECT visible_at FROM activities
+        WHERE {_OF_KEY} AND priority = ? AND visible_at > ? {{exclude}}
+        ORDER BY visible_at LIMIT 1"""  # noqa: S608 - our words
+    any_of_key = f"SELECT 1 FROM activities WHERE {_OF_KEY} LIMIT 1"  # noqa: S608 - our words
+    forget_key = "UPDATE activities SET limit_key = '' WHERE activity = ? AND limit_key = ?"
     any_free = """SELECT 1 FROM activities
         WHERE worker IS NULL AND queue = ? AND visible_at <= ? {exclude} LIMIT 1"""
     # A key that means nothing any more would keep an activity out of every look.

@@ -22,6 +22,7 @@ from trioflow.backends.records import (
 )
 
 __all__ = [
+    "ASIDE",
     "LIFE",
     "LIFE_OF_TAKEN",
     "NEW_COLUMNS",
@@ -35,6 +36,7 @@ __all__ = [
     "activity_task",
     "unfinished_activity",
     "instance_record",
+    "key_of",
     "new_instance_row",
     "parent_columns",
     "parent_ref",
@@ -60,6 +62,15 @@ _RECORD_PARENT = InstanceRecord.__struct_fields__.index("parent")
 TURNS, READY_AT, WAKE_AT, UNREAD, PRIORITY, LIFE_OF_TAKEN = 12, 14, 15, 16, 17, 18
 # …and of `Queries.visible_activities`.
 VISIBLE_AT, LIFE = 9, 12
+
+
+ASIDE = "!"
+"""What the key of an activity begins with that is put aside, see `operations.limited`."""
+
+
+def key_of(limit_key: str) -> str:
+    """Return the key of an activity, given the column: what is put aside has none."""
+    return "" if limit_key.startswith(ASIDE) else limit_key
 
 
 def parent_ref(instance: str | None, execution: int, command: str, life: str) -> ParentRef | None:
@@ -148,7 +159,7 @@ def activity_task(row: Sequence[Any]) -> ActivityTask:
         failure=row[10],
         priority=row[11],
         progress=row[13],
-        limit_key=row[14],
+        limit_key=key_of(row[14]),
     )
 
 

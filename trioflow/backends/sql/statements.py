@@ -212,7 +212,8 @@ LEASE_SUSPECTS = Update(
 LEASE_ACTIVITIES = Update(
     "activities",
     ("instance", "execution", "command", "life", "worker"),
-    set="worker = v.worker",
+    set="""worker = v.worker,
+    limit_key = CASE WHEN activities.limit_key < '"' THEN '' ELSE activities.limit_key END""",
     where="""activities.instance = v.instance AND activities.execution = v.execution
     AND activities.command = v.command AND activities.life = v.life
     AND activities.worker IS NULL

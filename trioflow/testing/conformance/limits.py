@@ -189,6 +189,46 @@ async def a_rate_counts_what_has_ended(stage: Stage) -> None:
     assert len(await stage.take_commands()) == 1
 
 
+async def a_full_activity_hides_nothing(stage: Stage) -> None:
+    await stage.workers("w1", "w2")
+    await stage.hold("a")
+    names = [f"0:{number:03}" for number in range(600)]
+    urgent = named("1:0", priority=1)
+    free = [
+        NewActivity(command, "other", "default", b"[]", leased=False) for command in ("1:1", "1:2")
+    ]
+    await stage.stored(step("a", 0, activities=[*named(*names), *free, *urgent]))
+    await _limit(stage, kind="activity", name="act", concurrency=2)
+    first, *others = await _commands(stage)
+    assert (first, sorted(others)) == ("1:0", ["0:000", "1:1", "1:2"])
+    (stats,) = await stage.backend.stats()
+    assert (stats.pending_activities, stats.running_activities) == (599, 4)
+    assert (await stage.task("a", "0:000")).limit_key == ""
+    assert (await stage.task("a", "0:003")).limit_key == ""
+    ended = result("a", "0:000", b"done")
+    assert await stage.backend.commit("w1", [ended]) == [None]
+    assert await _commands(stage) == ["0:001"]
+    await stage.expire("w1", survivors=("w2",))
+    first, *others = await _commands(stage, "w2")
+    assert (first, sorted(others)) == ("1:0", ["0:002", "1:1", "1:2"])
+    again = await stage.backend.take_activities("w2", ("default",), 1, exclude=("act",))
+    assert (again.activities, again.limited) == ([], False)
+    assert await stage.backend.remove_limit("activity", "act")
+    left = await _commands(stage, "w2")
+    assert len(left) == 598
+    assert "0:001" in left
+
+
+async def _commands(stage: Stage, worker: str = "w1") -> list[str]:
+    """Return the commands of all activities that can be taken now."""
+    commands: list[str] = []
+    while True:
+        taken = await stage.backend.take_activities(worker, ("default",), 100)
+        commands += [task.key.command for task in taken.activities]
+        if taken.next_at is None:
+            return commands
+
+
 async def the_keys_of_a_queue_take_turns(stage: Stage) -> None:
     await stage.workers("w1", "w2")
     await _limit(stage, concurrency=100, key="tenant")
@@ -534,6 +574,7 @@ CASES: tuple[Case, ...] = (
     nothing_that_is_limited_is_born_leased,
     a_rate_holds_within_any_time_of_its_length,
     a_rate_counts_what_has_ended,
+    a_full_activity_hides_nothing,
     the_keys_of_a_queue_take_turns,
     within_a_key_the_highest_priority_goes_first,
     no_more_of_a_key_are_leased_than_its_limit,

@@ -387,6 +387,35 @@ async def locks_and_limits_hold_after_a_move(stage: Stage) -> None:
     assert [one.event for one in granted.inbox] == [b"granted 1"]
 
 
+async def what_waits_for_a_limit_goes_along(stage: Stage) -> None:
+    backend = _movable(stage)
+    if backend is None:
+        return
+    await stage.workers("w1")
+    await backend.set_limit(Limit(kind="workflow", name="flow", concurrency=1))
+    await backend.set_limit(Limit(kind="activity", name="act", concurrency=1))
+    await stage.create("a", "b", "c")
+    assert await stage.take_ids() == ["a"]
+    await stage.stored(step("a", 0, activities=named("0:0", "0:1", "0:2")))
+    assert await stage.take_commands() == ["0:0"]
+    assert await stage.take_ids() == await stage.take_commands() == []
+    assert await backend.fence(_fence("destination")) is None
+    before, common = await _export(backend), await backend.export_common()
+    assert [one.deaths for one in before] == [None] * 3
+    assert all(one.record.ready_at is not None for one in before[1:])
+    assert {each.limit_key for each in before[0].activities} == {""}
+    await _empty(backend)
+    assert await backend.import_instances(_MOVE, before)
+    assert await backend.import_common(_MOVE, common)
+    assert await _export(backend) == before
+    assert await backend.lift_fence(_MOVE)
+    await stage.workers("w3")
+    assert await stage.take_ids("w3") == ["a"]
+    assert len(await stage.take_commands("w3")) == 1
+    assert await backend.terminate("a", TERMINATED) == "done"
+    assert await stage.take_ids("w3") == ["b"]
+
+
 async def suspects_stay_suspects(stage: Stage) -> None:
     backend = _movable(stage)
     if backend is None:
@@ -459,6 +488,7 @@ CASES: tuple[Case, ...] = (
     what_is_added_is_what_was_read,
     what_was_added_goes_on,
     locks_and_limits_hold_after_a_move,
+    what_waits_for_a_limit_goes_along,
     suspects_stay_suspects,
     only_the_closed_destination_of_a_move_is_changed_by_it,
     unfinished_ones_can_be_read_alone,

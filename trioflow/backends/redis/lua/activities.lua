@@ -8,6 +8,16 @@ local function lane_name(queue, key)
   return (key or '') == '' and queue or queue .. '\0' .. key
 end
 
+-- Activities of a limited name that could not begin are put aside, in a lane of that name: as if they
+-- had a key, which the key of no value is.
+local function aside_key(activity)
+  return '!' .. activity
+end
+
+local function is_aside(key)
+  return string.sub(key or '', 1, 1) == '!'
+end
+
 -- Return the lane in which an activity is to wait, which may not have occurred before.
 local function waiting_lane(queue, priority, key)
   if (key or '') ~= '' then
@@ -181,7 +191,8 @@ end
 local function describe(id, execution, command, life, row)
   return {
     id, execution, command, life, row.activity, row.queue, row.input, row.options, row.attempt,
-    exact(row.scheduled_at), row.failure, row.priority, row.progress, row.limit_key or '',
+    exact(row.scheduled_at), row.failure, row.priority, row.progress,
+    is_aside(row.limit_key) and '' or row.limit_key or '',
   }
 end
 

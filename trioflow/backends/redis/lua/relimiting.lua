@@ -48,6 +48,30 @@ local function forget_keys(before)
   flush()
 end
 
+-- Put what was put aside of an activity where it was.
+local function end_aside(activity)
+  local key = aside_key(activity)
+  for _, queue in ipairs(redis.call('SMEMBERS', P .. 'queues')) do
+    local name = lane_name(queue, key)
+    local priorities = redis.call('SMEMBERS', P .. 'lanes:' .. name)
+    priorities[#priorities + 1] = 0
+    for _, priority in ipairs(priorities) do
+      local place = 'visible' .. lane(name, priority)
+      for _, token in ipairs(redis.call('ZRANGE', P .. place, 0, -1)) do
+        local id, execution, command, life = parse_token(token)
+        local row = load_activity(id, execution, command, life)
+        zrem(place, token)
+        if row and not row.damaged then
+          row.limit_key = ''
+          store_activity(id, execution, command, life, row)
+          zadd('visible' .. open_lane(queue, row.priority), row.visible_at, token)
+        end
+      end
+    end
+  end
+  flush()
+end
+
 -- Store a limit, packed; what has begun still counts, unless its `per` differs.
 local function store_limit(version, kind, name, limit, per, has_key)
   local field = kind .. ':' .. name

@@ -31,6 +31,9 @@ if kind == 'workflow' then
   end
   flush()
 else
+  if kind == 'activity' then
+    end_aside(name)
+  end
   forget_keys(stored)
 end
 publish(ARGV[3])

@@ -58,9 +58,11 @@ end
 
 -- Give a row to the worker.
 local function lease(token, row)
+  local place = 'visible' .. lane(lane_name(row.queue, row.limit_key), row.priority)
   row.worker = worker
+  row.limit_key = is_aside(row.limit_key) and '' or row.limit_key
   store_activity(row.instance, row.execution, row.command, row.life, row)
-  zrem('visible' .. lane(lane_name(row.queue, row.limit_key), row.priority), token)
+  zrem(place, token)
   hold_activity(token, row.queue, worker, row.cancel)
 end
 
@@ -99,6 +101,8 @@ end
 local PARTS = 100
 local budgets, by_kind = {}, { queue = {}, activity = {} }
 local full, full_keys, left_out = {}, {}, 0
+local MOST_ASIDE = 500 -- are put aside in one call
+local number_aside = 0
 local given = {}
 local in_way = false
 
@@ -189,7 +193,7 @@ end
 
 local function room_of_key(budget, key)
   local most = budget.limit.key_concurrency
-  if not most or key == '' then
+  if not most or key == '' or is_aside(key) then
     return INF
   end
   local room = math.max(most - (budget.of_key[key] or 0), 0)
@@ -245,18 +249,30 @@ local function keeper_of(queue)
   end
 end
 
+-- Put a row aside that cannot begin since its activity is full; it still waits in this look.
+local function put_aside(token, at, row, place)
+  row.limit_key = aside_key(row.activity)
+  store_activity(row.instance, row.execution, row.command, row.life, row)
+  zrem(place, token)
+  zadd('visible' .. waiting_lane(row.queue, row.priority, row.limit_key), at, token)
+  given[token] = true
+  number_aside = number_aside + 1
+end
+
 -- Return up to so many visible rows of a queue and a key, the best first.
 local function rows_of(queue, key, most)
   local name, rows = lane_name(queue, key), {}
   for _, priority in ipairs(priorities_of(name)) do
     local place = 'visible' .. lane(name, priority)
     ascend(P .. place, '-inf', now, function(token, at)
-      if #rows >= most then
+      if #rows >= most or number_aside >= MOST_ASIDE then
         return true
       end
       if not given[token] then
         local wanted, row = is_wanted(token, place)
-        if wanted and not full[row.activity] then
+        if wanted and full[row.activity] and row.limit_key == '' then
+          put_aside(token, at, row, place)
+        elseif wanted and not full[row.activity] then
           rows[#rows + 1] = { id = token, at = at, row = row, priority = priority }
         end
       end
@@ -265,8 +281,44 @@ local function rows_of(queue, key, most)
   return rows
 end
 
+-- Without those of what is put aside.
 local function keys_of(queue, from, to)
+  if from == '-' or from == '(' then
+    from = '("'
+  end
   return redis.call('ZRANGEBYLEX', P .. 'keys:' .. queue, from, to)
+end
+
+-- Return whether anything of an activity is put aside in a queue.
+local function any_aside(queue, activity)
+  local name = lane_name(queue, aside_key(activity))
+  for _, priority in ipairs(priorities_of(name)) do
+    if redis.call('EXISTS', P .. 'visible' .. lane(name, priority)) == 1 then
+      return true
+    end
+  end
+  return false
+end
+
+-- As `rows_of` what has no key; with what was put aside and may begin now.
+local function unkeyed_rows(queue, most)
+  local rows = rows_of(queue, '', most)
+  local before = #rows
+  for name, budget in pairs(by_kind.activity) do
+    if not excluded[name] and any_aside(queue, name) then
+      local room = math.min(room_of(budget), most)
+      for _, row in ipairs(room > 0 and rows_of(queue, aside_key(name), room) or {}) do
+        rows[#rows + 1] = row
+      end
+    end
+  end
+  if #rows > before then
+    table.sort(rows, by_rank)
+    for n = #rows, most + 1, -1 do
+      rows[n] = nil
+    end
+  end
+  return rows
 end
 
 -- Return rows of a queue whose keys take turns: as many of each, from the next one on.
@@ -283,7 +335,7 @@ local function rows_in_turns(queue, room)
   for _, key in ipairs(keys) do
     local share = full_keys[key] and 0 or math.min(own and room_of_key(own, key) or INF, room)
     if share > 0 and #lanes < room then
-      local rows = rows_of(queue, key, share)
+      local rows = key == '' and unkeyed_rows(queue, share) or rows_of(queue, key, share)
       if #rows > 0 then
         lanes[#lanes + 1] = rows
       elseif key ~= '' and redis.call('EXISTS', P .. 'visible:' .. lane_name(queue, key),
@@ -331,7 +383,7 @@ local function look_for_rows(queues, most)
     local own = by_kind.queue[queue]
     local room = math.min(own and room_of(own) or INF, most)
     if room > 0 then
-      local rows = keeper_of(queue) and rows_in_turns(queue, room) or rows_of(queue, '', room)
+      local rows = keeper_of(queue) and rows_in_turns(queue, room) or unkeyed_rows(queue, room)
       rows.next = 1
       lists[#lists + 1] = rows
     end
@@ -379,7 +431,7 @@ local function lease_limited(one)
   lease(one.id, row)
   local keeper = keeper_of(row.queue)
   if keeper then
-    keeper.turns[row.queue] = row.limit_key
+    keeper.turns[row.queue] = row.limit_key -- which is '' now, if it was put aside
     keeper.changed = true
   end
 end
@@ -397,8 +449,8 @@ local function take_limited(limits)
   end
   count_leased()
   local leased, begun, before = {}, 0, -1
-  while begun + left_out > before and #leased < limit do
-    before = begun + left_out -- each round begins something, or leaves out more
+  while begun + left_out + number_aside > before and #leased < limit do
+    before = begun + left_out + number_aside -- each round begins something, or leaves out more
     for _, one in ipairs(look_for_rows(queues, limit - #leased)) do
       if #leased < limit and may_begin(one.row) then
         lease_limited(one)
@@ -408,16 +460,19 @@ local function take_limited(limits)
     begun = #leased
   end
   save_budgets()
-  local waits = false
+  local waits = number_aside > 0
   for _, queue in ipairs(queues) do
     waits = look_ahead(queue, '') or waits
+    for name in pairs(by_kind.activity) do
+      waits = not excluded[name] and look_ahead(queue, aside_key(name)) or waits
+    end
     if keeper_of(queue) then
       for _, key in ipairs(keys_of(queue, '-', '+')) do
         waits = look_ahead(queue, key) or waits
       end
     end
   end
-  if waits and #leased == limit then
+  if waits and #leased == limit or number_aside >= MOST_ASIDE then
     next_at = now
   end
   waits = waits and in_way

@@ -12,14 +12,20 @@ no statement more than without limits. Whoever changes the limits writes the new
 rows of all workers, and so waits for all commits that are under way, and makes those that follow
 look again. From then on a unit that asks for too much fails (`over_limits`).
 
+Activities of a limited name that cannot begin would fill each look into their queue. So whoever meets
+one puts it aside, by giving it a key (`_aside`) of that name: then it lies in another part of the
+index, which is read when there is room. A lease takes that key away again.
+
 Instances of limited workflows are counted in another way, see `operations.admission`.
 """
 
 from __future__ import annotations
 
+import hashlib
 import heapq
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
 from typing import Any, NamedTuple
 
 import msgspec
@@ -28,14 +34,15 @@ from trioflow._model.limits import Limit, LimitKind, Limits
 from trioflow.backends._common.budgets import Budget, Budgets, LimitState
 from trioflow.backends.commits import InstanceCommit, Unit
 from trioflow.backends.records import TakenActivities
-from trioflow.backends.sql.limit_queries import ADMIT, COME_BACK
-from trioflow.backends.sql.rows import LIFE, VISIBLE_AT, activity_task
+from trioflow.backends.sql.limit_queries import ADMIT, COME_BACK, PUT_ASIDE_ACTIVITIES
+from trioflow.backends.sql.rows import ASIDE, LIFE, VISIBLE_AT, activity_task
 from trioflow.backends.sql.statements import LEASE_ACTIVITIES, LOCK_INSTANCES
 from trioflow.backends.sql.store import SqlStore
 
 __all__ = [
     "Asked",
     "NotLeased",
+    "any_aside",
     "forget_version",
     "limits_of_version",
     "over_limits",
@@ -50,6 +57,10 @@ _decode_state = msgspec.json.Decoder(LimitState).decode
 _encode = msgspec.json.Encoder().encode
 
 _KEYS = 100  # are read at once: some may be full, or have nothing that is visible
+_MOST_KEYS = 1000  # of which it is told when the next of them becomes visible…
+_BEFORE_KEYS = '"'  # is greater than the keys of what is put aside, and less than the others
+_MOST_ASIDE = 500  # are put aside in one transaction
+_AGAIN = 1.0  # …and if there are more, another look is to be made after so many seconds
 
 _ACTIVITY, _QUEUE, _KEY, _PRIORITY = 3, 4, 14, 11  # in the rows of `Queries.visible_activities`
 
@@ -101,6 +112,8 @@ def remove_limit(store: SqlStore, kind: LimitKind, name: str) -> bool:
         if kind == "workflow":
             store.execute(queries.dismiss_all, name)
             _end_waiting(store, name)
+        if kind == "activity":
+            store.execute(queries.forget_key, name, _aside(name))
         _forget_keys(store, _decode_limit(row[0]))
         return True
 
@@ -173,6 +186,17 @@ def _is_over(limits: Limits, commit: InstanceCommit) -> bool:
 # --- activities ---------------------------------------------------------------------------------
 
 
+def _aside(activity: str) -> str:
+    """Return the key of what is put aside of an activity."""
+    return ASIDE + hashlib.blake2b(activity.encode(), digest_size=16).hexdigest()
+
+
+def any_aside(store: SqlStore, limits: Limits, queues: Sequence[str]) -> bool:
+    """Return whether anything is put aside in some queues."""
+    asked = [(queue, _aside(one.name)) for one in limits.of_kind("activity") for queue in queues]
+    return any(store.each(store.limit_queries.any_of_key, asked))
+
+
 class Asked(NamedTuple):
     """What a worker asks for, and how to read what has no key.
 
@@ -218,23 +242,43 @@ class _Look:
             if not room:
                 continue
             if self._budgets.keeper_of(queue) is None:
-                found.append(self._plain(queue, self._left_out(), room))
+                found.append(self._unkeyed(queue, room))
             else:
                 found.append(self._in_turns(queue, room))
         return list(heapq.merge(*found, key=_rank))
 
     def next_visible(self) -> list[float]:
         """Return when the next of what has a key becomes visible."""
-        left_out = self._excluded
+        queries = self._store.limit_queries
+        query = _without(self._store, queries.next_of_key, self._excluded)
         times: list[float] = []
         for queue in self._queues:
             if self._budgets.keeper_of(queue) is None:
                 continue
-            query = _without(self._store, self._store.limit_queries.next_of_key, left_out)
-            for key in self._keys(queue, "", 1000):
-                row = self._store.execute(query, queue, key, self._now, *left_out).fetchone()
-                times += [row[0]] if row[0] is not None else []
+            keys = self._keys(queue, _BEFORE_KEYS, _MOST_KEYS)
+            if len(keys) == _MOST_KEYS:
+                times.append(self._now + _AGAIN)
+            bounds = self._store.each(queries.bounds_of_key, [(queue, key) * 2 for key in keys])
+            levels = [
+                (queue, key, level)
+                for key, ((highest, lowest),) in zip(keys, bounds, strict=True)
+                for level in self._levels(queue, key, highest, lowest)
+            ]
+            asked = [(*level, self._now, *self._excluded) for level in levels]
+            times += [rows[0][0] for rows in self._store.each(query, asked) if rows]
         return times
+
+    def _levels(
+        self, queue: str, key: str, level: int | None, lowest: int | None
+    ) -> Iterator[int]:
+        """Yield the priorities that occur in a key, from one to the lowest."""
+        below = self._store.limit_queries.below_of_key
+        while level is not None:
+            yield level
+            if level == lowest:
+                return
+            row = self._store.execute(below, queue, key, level).fetchone()
+            level = None if row is None else row[0]
 
     def any_waits(self) -> bool:
         """Return whether anything that is visible is left."""
@@ -251,12 +295,12 @@ class _Look:
 
     def _keys_from(self, queue: str, last: str) -> Iterator[str]:
         """Yield all keys of a queue, from the next one on; what has none comes after the last."""
-        after = last
+        after = last or _BEFORE_KEYS
         while keys := self._keys(queue, after, _KEYS):
             yield from keys
             after = keys[-1]
         yield ""
-        after = ""
+        after = _BEFORE_KEYS
         while keys := self._keys(queue, after, _KEYS):
             for key in keys:
                 if key > last:
@@ -277,7 +321,7 @@ class _Look:
             if key:
                 rows = self._of_key(queue, key, share)
             else:
-                rows = self._plain(queue, self._left_out(), share)
+                rows = self._unkeyed(queue, share)
             if rows:
                 lanes.append(rows)
                 wanted -= 1
@@ -289,19 +333,39 @@ class _Look:
             lanes = [lane for lane in lanes if lane]
         return turns
 
+    def _unkeyed(self, queue: str, most: int) -> list[Any]:
+        """Return rows that have no key, those included that were put aside and may begin now."""
+        rows = [self._plain(queue, self._excluded, most)]
+        names = [name for name in self._budgets.activities() if name not in self._excluded]
+        asked = [(queue, _aside(name)) for name in names]
+        there = self._store.each(self._store.limit_queries.any_of_key, asked)
+        for name, any_aside in zip(names, there, strict=True):
+            room = self._budgets.room_of_activity(name) if any_aside else 0
+            if room:
+                aside = self._of_key(queue, _aside(name), int(min(room, most)))
+                rows.append([(*row[:_KEY], "") for row in aside])
+        return list(islice(heapq.merge(*rows, key=_rank), most))
+
+    def put_aside(self, rows: Sequence[Any]) -> int:
+        """Put those aside that have no key, and whose activity is full; return how many."""
+        values: list[Any] = []
+        for row in rows:
+            if row[_ACTIVITY] in self._budgets.full and not row[_KEY]:
+                values += (*row[:3], row[LIFE], _aside(row[_ACTIVITY]))
+        if values:
+            self._store.write(PUT_ASIDE_ACTIVITIES, values)
+        return len(values) // len(PUT_ASIDE_ACTIVITIES.columns)
+
     def _of_key(self, queue: str, key: str, most: int) -> list[Any]:
         queries, left_out = self._store.limit_queries, self._left_out()
         read = _without(self._store, queries.visible_of_key, left_out)
         bounds = self._store.execute(queries.bounds_of_key, queue, key, queue, key).fetchone()
-        level, lowest = bounds
         rows: list[Any] = []
-        while level is not None:
+        for level in self._levels(queue, key, *bounds):
             wanted = (queue, key, level, self._now, *left_out, most - len(rows))
             rows += self._store.execute(read, *wanted).fetchall()
-            if level == lowest or len(rows) >= most:
+            if len(rows) >= most:
                 break
-            below = self._store.execute(queries.below_of_key, queue, key, level).fetchone()
-            level = None if below is None else below[0]
         return rows
 
 
@@ -311,27 +375,33 @@ def take_limited(store: SqlStore, asked: Asked, limit: int) -> TakenActivities:
     budgets = _budgets(store, limits, asked.queues, now)
     look = _Look(store, asked, budgets, now)
     taken: list[Any] = []
+    aside = 0
     more = True
-    while more and len(taken) < limit:
+    while more and len(taken) < limit and aside < _MOST_ASIDE:
         full = len(budgets.full) + len(budgets.full_keys)
         rows = look.rows(limit - len(taken))
         begun: list[Any] = []
+        left: list[Any] = []
         for row in rows:
             if len(taken) + len(begun) == limit:
                 break
             if budgets.take(row[_QUEUE], row[_ACTIVITY], row[_KEY]):
                 begun.append(row)
+            else:
+                left.append(row)
         _lease(store, asked.worker, begun)
         _keep_turns(budgets, begun)
         taken += begun
-        more = bool(begun) or len(budgets.full) + len(budgets.full_keys) > full
+        number = look.put_aside(left)
+        aside += number
+        more = bool(begun or number) or len(budgets.full) + len(budgets.full_keys) > full
     for budget in budgets.all:
         if budget.changed:
             names = (budget.limit.kind, budget.limit.name)
             store.execute(store.limit_queries.save, _encode(budget.state), *names)
     waits = look.any_waits()
     next_at: float | None = now
-    if not waits or len(taken) < limit:
+    if aside < _MOST_ASIDE and (not waits or len(taken) < limit):
         times = [*asked.next_plain(asked.excluded), *look.next_visible(), *budgets.next_at()]
         next_at = min(times, default=None)
     tasks = [activity_task(row) for row in taken]

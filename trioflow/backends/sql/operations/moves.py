@@ -50,7 +50,7 @@ from trioflow.backends.sql.operations.attributes import write_attributes
 from trioflow.backends.sql.operations.keeping import ended_execution, execution_row
 from trioflow.backends.sql.operations.leases import end_workers
 from trioflow.backends.sql.operations.limited import forget_version, set_limit
-from trioflow.backends.sql.rows import RECORD_COLUMNS, instance_record, record_row
+from trioflow.backends.sql.rows import RECORD_COLUMNS, instance_record, key_of, record_row
 from trioflow.backends.sql.statements import DELIVER, NEW_TURNS, SUSPECT, WAITING_BELOW
 from trioflow.backends.sql.store import SqlStore
 from trioflow.errors import BackendUnavailable, InstanceNotFound, TrioflowError
@@ -235,7 +235,8 @@ def _moved(row: Sequence[Any], **more: Any) -> MovedInstance:
 
 
 def _moved_activity(row: Sequence[Any]) -> MovedActivity:
-    return MovedActivity(**dict(zip(MOVED_ACTIVITIES.columns[1:], row, strict=True)))
+    moved = MovedActivity(**dict(zip(MOVED_ACTIVITIES.columns[1:], row, strict=True)))
+    return msgspec.structs.replace(moved, limit_key=key_of(moved.limit_key))
 
 
 def _by_command(activity: MovedActivity) -> tuple[int, str, str]:

@@ -35,6 +35,7 @@ from trioflow.backends.sql.operations.admission import Admission, Line
 from trioflow.backends.sql.operations.limited import (
     Asked,
     NotLeased,
+    any_aside,
     limits_of_version,
     take_limited,
 )
@@ -190,7 +191,7 @@ def take_activities(store: SqlStore, wanted: Wanted, limit: int) -> TakenActivit
         return min(look.first_of_each(look.query(queries.next_activity), asked), default=None)
 
     visible = look.with_any(look.query(queries.any_visible), levels, (look.now, *wanted.exclude))
-    if not visible and not _has_keys(store, wanted.worker):
+    if not visible and not _has_keys(store, wanted):
         return TakenActivities([], next_visible(), limits=store.limits.version)
     with suppress(NotLeased), store.transaction():
         if not _is_alive(store, wanted.worker):
@@ -212,10 +213,16 @@ def take_activities(store: SqlStore, wanted: Wanted, limit: int) -> TakenActivit
     return TakenActivities([], look.now)
 
 
-def _has_keys(store: SqlStore, worker: str) -> bool:
-    """Return whether there may be activities that have a key, which a plain look does not see."""
-    row = store.execute(store.limit_queries.of_worker, worker).fetchone()
-    return row is not None and limits_of_version(store, row[0]).has_keys()
+def _has_keys(store: SqlStore, wanted: Wanted) -> bool:
+    """Return whether there may be activities that a plain look does not see.
+
+    They have a key, or are put aside.
+    """
+    row = store.execute(store.limit_queries.of_worker, wanted.worker).fetchone()
+    if row is None:
+        return False
+    limits = limits_of_version(store, row[0])
+    return limits.has_keys() or any_aside(store, limits, wanted.queues)
 
 
 def _take_limited(store: SqlStore, wanted: Wanted, limit: int, look: _Look) -> TakenActivities:
