@@ -450,6 +450,34 @@ async def test_a_destination_that_fills_while_it_is_looked_at_is_left_alone(monk
     assert await is_open(destination)
 
 
+@pytest.mark.parametrize("again", ["run", "abort"])
+@pytest.mark.parametrize("unfinished_only", [False, True])
+async def test_nothing_is_lost_if_it_breaks_off_just_then(again, unfinished_only, monkeypatch):
+    """Between closing a destination and finding out that it is in use since a moment ago."""
+    source, destination = await filled(), await empty()
+    fence = destination.fence
+
+    async def late(wanted):
+        await destination.create([new("somebody's")])
+        await fence(wanted)
+        raise BackendUnavailable("cut off")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(destination, "fence", late)
+        with pytest.raises(BackendUnavailable):
+            await StoreMove(source, destination, unfinished_only=unfinished_only).run()
+    assert not await is_open(destination)
+    if again == "run":
+        with pytest.raises(BackendError, match="holds instances already"):
+            await StoreMove(source, destination).run()
+    else:
+        await StoreMove(source, destination).abort()
+    assert await is_open(source)
+    assert await is_open(destination)
+    assert "somebody's" in [one.id for one in await destination.list(ALL, limit=9)]
+    assert await source.fenced() is None
+
+
 async def test_no_store_is_in_two_moves(tmp_path):
     source, half = await filled(), await empty()
     failing = Failing(18)

@@ -63,6 +63,9 @@ async def awaited(client: Client, connection: psycopg.AsyncConnection) -> None:
     assert_type(await transaction.signal_with_start(add.bind(1), number, 1), Handle[int])
     assert_type(await transaction.signal(handle, number, 1), None)
     assert_type(await transaction.resolve("token", 1), bool)
+    assert_type(await transaction.reject("token", ValueError()), bool)
+    assert_type(await transaction.start("by name", 1), Handle[Any])
+    await transaction.cancel(handle, "over")
 
 
 async def mistakes(client: Client, connection: sqlite3.Connection) -> None:

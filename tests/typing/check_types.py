@@ -369,6 +369,10 @@ async def client_calls(client: Client) -> None:
 async def calls_for_many(client: Client) -> None:
     some = [attribute("a") >= 1]
     assert_type(await client.cancel(where=some, reason="over"), BulkReport)
+    assert_type(await client.terminate(where=some, reason="over", after=None), BulkReport)
+    assert_type(await client.pause(where=some, reason="for now"), BulkReport)
+    assert_type(await client.resume(where=some), BulkReport)
+    assert_type(await client.retry_now(activity="charge", where=some), BulkReport)
     assert_type(await client.reset(status="failed", reason="mended"), BulkReport)
     assert_type(await client.signal(approved, True, id="a", status="running"), BulkReport)
     await client.signal(approved, "1", status="running")  # type: ignore[misc]

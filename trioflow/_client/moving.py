@@ -216,7 +216,9 @@ class StoreMove:
             if _is_end_of(destination, source):
                 if destination.completed:
                     await self._demand_unchanged(source, destination)
-                if destination.completed or destination.closed:  # else it was left to its users
+                # Else it was left to its users, or is to be.
+                its_own = destination.completed or destination.closed
+                if its_own and not await self._is_in_use(source, destination):
                     await self._clear(source.move)
             else:
                 self._demand_named(source)  # or somebody works with what was moved elsewhere
@@ -297,7 +299,9 @@ class StoreMove:
         closed = await self._destination.fenced()
         if closed is None or closed.move != source.move:
             raise StoreFenced(self._given_up())
-        if (left or closed.at == wanted.at) and not closed.completed:
+        if closed.completed:
+            return closed
+        if left or closed.at == wanted.at:
             now = await self._source.fenced()
             if now is None or not now.closed or now.move != source.move:
                 await self._destination.lift_fence(source.move, forget=True)
@@ -305,7 +309,24 @@ class StoreMove:
             if await self._destination.count(_ALL):
                 await self._destination.lift_fence(source.move, forget=True)
                 raise BackendError(_in_use(self._destination_name))
+        elif await self._is_in_use(source, closed):
+            await self._destination.lift_fence(source.move, forget=True)
+            await self._source.lift_fence(source.move, forget=True)
+            raise BackendError(_in_use(self._destination_name))
         return closed
+
+    async def _is_in_use(self, source: Fence, destination: Fence) -> bool:
+        """Whether a closed destination holds what is not of this move.
+
+        A call may have broken off between closing it and finding that somebody has begun to use it
+        in that moment. Nothing was moved then; and what is moved begins with the oldest instance.
+        """
+        if destination.completed or destination.clearing:
+            return False
+        there = await self._destination.export(limit=1)
+        first = await self._source.export(limit=1, unfinished_only=source.unfinished_only)
+        named = [[(one.id, one.record.life) for one in page] for page in (there, first)]
+        return bool(there) and named[0] != named[1]
 
     async def _moved_before(self, move: str) -> MoveReport:
         await self._open_destination(move)  # an `abort` may have closed it

@@ -69,6 +69,7 @@ __all__ = [
 
 _THERE = "there is an instance of that id"
 _PAGE_BYTES = 8 * 1024 * 1024
+_MEASURED_FIRST = 8  # instances
 _CLEARED_AT_ONCE = 200  # instances
 
 _decode_fence = msgspec.json.Decoder(Fence).decode
@@ -196,6 +197,20 @@ def _exported(
 
 def _fitting(store: SqlStore, ids: list[str]) -> list[str]:
     """Return the first of some instances that are not too large together, but at least one."""
+    size, at, some = 0, 0, _MEASURED_FIRST
+    while at < len(ids):
+        sizes = _sizes_of(store, ids[at : at + some])
+        for id in ids[at : at + some]:
+            size += sizes[id]
+            if at and size > _PAGE_BYTES:
+                return ids[:at]
+            at += 1
+        some *= 2  # large ones are few, and small ones are many
+    return ids
+
+
+def _sizes_of(store: SqlStore, ids: list[str]) -> Counter[str]:
+    """Return how many bytes there are of each instance."""
     queries = store.move_queries
     sizes: Counter[str] = Counter()
     for query in (
@@ -203,12 +218,7 @@ def _fitting(store: SqlStore, ids: list[str]) -> list[str]:
         *(queries.sizes_of_activities, queries.sizes_of_executions, queries.sizes_of_requests),
     ):
         sizes.update({id: int(size) for id, size in store.among(query, ids)})
-    size = 0
-    for at, id in enumerate(ids):
-        size += sizes[id]
-        if at and size > _PAGE_BYTES:
-            return ids[:at]
-    return ids
+    return sizes
 
 
 def _by_instance(
