@@ -34,7 +34,6 @@ __all__ = [
     "VISIBLE_AT",
     "WAKE_AT",
     "activity_task",
-    "unfinished_activity",
     "instance_record",
     "key_of",
     "new_instance_row",
@@ -42,6 +41,7 @@ __all__ = [
     "parent_ref",
     "record_row",
     "taken_instance",
+    "unfinished_activity",
 ]
 
 _PARENT = ("parent", "parent_execution", "parent_command", "parent_life")
