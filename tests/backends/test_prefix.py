@@ -50,8 +50,8 @@ def names_in(path):
     return [name for (name,) in rows if "sqlite" not in name]
 
 
-def quick(path):
-    connection = connect(path)
+def quick(path, **options):
+    connection = connect(path, **options)
     connection.execute("PRAGMA synchronous = OFF")
     return connection
 
