@@ -37,6 +37,7 @@ from trioflow.backends.sql.store import SqlStore
 __all__ = ["attributes", "pages"]
 
 _AT_ONCE = 1000
+_ON_PAGE = 50
 _WORKER, _DEAD = "living", "dead"
 _TURN = b'{"number":0,"now":1700000000.0,"events":[],"commands":[],"outcome":{"outcome":"waits"}}'
 _COMPLETED = b'{"outcome":"completed","result":"a receipt of some length"}'
@@ -140,7 +141,7 @@ async def _timed(look: _Look, client: Client) -> float:
 
 def _by_attribute() -> list[_Look]:
     def look(what: str, **filters: Any) -> _Look:
-        return _Look(what, lambda client: client.list(limit=50, **filters))
+        return _Look(what, lambda client: client.list(limit=_ON_PAGE, **filters))
 
     stage = {"stage": "s3"}
     return [
@@ -167,15 +168,18 @@ async def attributes(sizes: Sizes) -> list[Figure]:
             async with open_client(backend) as client:
                 await _fill(backend, few - few // 10, few // 10)
                 small = [await _quickest(look, client, rounds) for look in _by_attribute()]
+                full = [len(await look.ask(client)) == _ON_PAGE for look in _by_attribute()]
                 await _more(backend, few - few // 10, many - few // 10)
                 large = [await _quickest(look, client, rounds) for look in _by_attribute()]
         finally:
             await backend.aclose()
-    for look, before, value in zip(_by_attribute(), small, large, strict=True):
+    # What finds less in fewer instances has more to do in more of them.
+    reach = ["<= 1.5" if same else "" for same in full]
+    for look, before, value, ratio in zip(_by_attribute(), small, large, reach, strict=True):
         figures += [
             Figure("attributes", f"{look.what}: of {few:,}", before * 1e3, "ms"),
             Figure("attributes", f"{look.what}: of {many:,}", value * 1e3, "ms", "< 20"),
-            Figure("attributes", f"{look.what}: ratio", value / before, "", "<= 1.5"),
+            Figure("attributes", f"{look.what}: ratio", value / before, "", ratio),
         ]
     return figures
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 
+import anyio
 import pytest
 import trio
 
@@ -259,6 +261,78 @@ async def test_many_are_reset_at_once(cached):
         )
 
 
+@pytest.mark.parametrize("options", [{}, {"suspend_on": Exception}], ids=["failed", "suspended"])
+async def test_failures_that_were_gathered_are_all_tried_again(options, cached):
+    """Those that came turns before as well, if nothing was asked for since."""
+    shop, mended = Shop(), []
+
+    @shop.flows.activity(retry=RetryPolicy(max_attempts=1))
+    async def work(number: int) -> int:
+        shop.calls.append((f"work {number}", activity_info().idempotency_key))
+        if number % 2 and not mended:
+            raise ValueError(f"no {number}")
+        return number
+
+    @shop.flows.workflow
+    async def child(number: int) -> int:
+        await shop.book(f"book {number}")
+        return await work(number)
+
+    @shop.flows.workflow(**options)
+    async def parent() -> int:
+        numbers: list[int] = []
+        errors: list[ValueError] = []
+
+        async def add(call, number: int) -> None:
+            try:
+                numbers.append(await call(number))
+            except ValueError as exc:
+                errors.append(exc)
+
+        async with trio.open_nursery() as nursery:
+            for number in range(5):
+                nursery.start_soon(add, child, number)
+                nursery.start_soon(add, work, 10 + number)
+        if errors:
+            raise ExceptionGroup("some", errors)
+        return sum(numbers)
+
+    async with cached.worker(shop.flows) as worker:
+        handle = await worker.client.start(parent)
+        await handle.wait(status=("failed", "suspended"))
+        mended.append(True)
+        await (handle.resume() if options else handle.reset())
+        assert await handle.result() == sum(range(5)) + sum(range(10, 15))
+        called = shop.called()
+        assert [called.count(f"book {number}") for number in range(5)] == [1] * 5
+        assert [called.count(f"work {number}") for number in range(5)] == [1, 2, 1, 2, 1]
+        assert [called.count(f"work {number}") for number in range(10, 15)] == [1, 2, 1, 2, 1]
+
+
+async def test_what_was_done_since_a_failure_came_is_not_undone(backend):
+    """So the failure is not tried again: a turn has to be named."""
+    shop = Shop()
+
+    @shop.flows.workflow
+    async def parent() -> str:
+        await shop.book("flight")
+        try:
+            return await shop.charge()
+        except Closed:
+            await shop.book("flight cancelled")
+            raise
+
+    async with serving(backend, shop.flows) as client:
+        handle = await client.start(parent)
+        failed = await handle.wait()
+        shop.closed = False
+        await handle.reset()
+        assert (await handle.wait()).status == "failed"
+        assert shop.called() == ["flight", "charge", "flight cancelled"]
+        await handle.reset(turn=failed.turns - 3)
+        assert await handle.result() == "charged"
+
+
 # --- reset by itself --------------------------------------------------------------------------
 
 
@@ -334,6 +408,45 @@ async def test_one_that_holds_a_lock_is_reset_by_a_turn_first(backend):
         await handle.reset()
         assert await handle.result() == "charged"
         assert shop.called() == ["flight", "charge", "charge"]
+
+
+async def test_resets_of_a_whole_family_at_once(cached):
+    """Whoever comes first, everybody is reset once."""
+    shop = Shop()
+    async with cached.worker(shop.flows) as worker:
+        client = worker.client
+        handle = await client.start(shop.holidays, "deep")
+        assert (await handle.wait()).status == "failed"
+        shop.closed = False
+
+        async def reset(one) -> None:
+            with suppress(ArgumentError):  # it is running
+                await one.reset()
+
+        async with anyio.create_task_group() as group:
+            for one in [handle, client.handle("week"), client.handle("trip")] * 2:
+                group.start_soon(reset, one)
+        assert await handle.result() == ["leave", "hotel", "flight", "charged"]
+        assert sorted(shop.called()) == sorted(["leave", "hotel", "flight", "charge", "charge"])
+
+
+async def test_what_ends_the_parent_then_ends_it_too(cached):
+    shop = Shop()
+    async with cached.worker(shop.flows) as worker:
+        client = worker.client
+        handle, trip = await client.start(shop.holidays, "slowly"), client.handle("trip")
+        assert (await handle.wait()).status == "failed"
+        shop.closed = False
+        await trip.reset()
+        await trip.pause()
+        await handle.reset()
+        described = await trip.describe()
+        assert (described.status, described.parent.execution) == ("suspended", 2)
+        await trip.resume()
+        await until(lambda: _async(shop.called().count("charge") == 2))
+        await handle.cancel("no holidays")
+        assert (await handle.wait()).status == "cancelled"
+        assert (await trip.describe()).status == "cancelled"
 
 
 # --- suspended instead ------------------------------------------------------------------------

@@ -9,7 +9,7 @@ import anyio
 import msgspec
 
 from trioflow._client.description import decode_report
-from trioflow._client.resetting import Plan, failed_calls, first_turn_of_failure, has_failed
+from trioflow._client.resetting import Plan, failed_calls, first_turn_to_drop, has_failed
 from trioflow._codec.failures.failures import Failure
 from trioflow._codec.limits import check_reason
 from trioflow._codec.values import Codec, seal_text
@@ -216,7 +216,9 @@ async def _keeps_parent(client: Client, record: InstanceRecord) -> bool:
     if parent.status != "failed":
         return False
     _, turns = await _turns_of(client, parent)
-    return ref.command in failed_calls(turns, _to_be_mended(parent, turns), client.codec)
+    return ref.command in failed_calls(
+        turns, _to_be_mended(parent, turns, client.codec), client.codec
+    )
 
 
 async def _store(  # noqa: PLR0917 - what is planned, and of what
@@ -353,7 +355,7 @@ def _checked(
     gets what has come since as it came.
     """
     if turn is None:
-        keep = _to_be_mended(record, turns)
+        keep = _to_be_mended(record, turns, codec)
         if record.status == "failed":
             return keep, failed_calls(turns, keep, codec)
         report = _report(record)
@@ -406,9 +408,9 @@ def _open_claims(turns: list[Turn]) -> list[tuple[int, str]]:
     return list(claims.values())
 
 
-def _to_be_mended(record: InstanceRecord, turns: list[Turn]) -> int:
+def _to_be_mended(record: InstanceRecord, turns: list[Turn], codec: Codec) -> int:
     if record.status == "failed" and turns:
-        return first_turn_of_failure(turns)
+        return first_turn_to_drop(turns, codec)
     if record.status == "suspended":
         report = decode_report(record.outcome)
         if report.kind == "raised" and report.began is not None:

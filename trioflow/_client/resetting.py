@@ -86,7 +86,7 @@ from trioflow.backends.commits import NewActivity, NewInstance
 from trioflow.backends.records import ENDED, InstanceRecord, StoredMessage
 from trioflow.backends.resets import Beginning, Returned
 
-__all__ = ["Plan", "failed_calls", "first_turn_of_failure", "has_failed"]
+__all__ = ["Plan", "failed_calls", "first_turn_of_failure", "first_turn_to_drop", "has_failed"]
 
 _encode = msgspec.json.Encoder().encode
 _decode_outcome: Any = msgspec.json.Decoder(Outcome).decode
@@ -115,6 +115,23 @@ def first_turn_of_failure(turns: Sequence[Turn]) -> int:
         if len(cancelled_in) < len(turns[number].events) or not cancelled_in:
             return number
         number = min(cancelled_in)
+
+
+def first_turn_to_drop(turns: Sequence[Turn], codec: Codec) -> int:
+    """Return the number of the first turn that a reset of a failed execution drops.
+
+    That in which it began to fail. Or an earlier one in which a failure came that it has raised
+    since, as code does that gathers failures: if it has asked for nothing meanwhile, there is
+    nothing that would be done again.
+    """
+    keep = quiet = first_turn_of_failure(turns)
+    while quiet and not turns[quiet - 1].commands:
+        quiet -= 1
+    came = failed_calls(turns, quiet, codec)
+    for number in range(quiet, keep):
+        if any(isinstance(each, _Failed) and each.id in came for each in turns[number].events):
+            return number
+    return keep
 
 
 def failed_calls(turns: Sequence[Turn], keep: int, codec: Codec) -> set[str]:

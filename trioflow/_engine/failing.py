@@ -19,9 +19,10 @@ class Failing:
     """The failures of calls that what is raised in the current turn may have begun with.
 
     Mostly these came in that turn. But a nursery in which a task fails cancels the others first,
-    and raises when these have stopped: then it began in the turn that has cancelled them. This
-    finds the turn that `trioflow._client.resetting.first_turn_of_failure` finds in all the turns of
-    a failed execution, without keeping them.
+    and raises when these have stopped: then it began in the turn that has cancelled them. And code
+    may gather failures until all calls have ended. This finds the turn that
+    `trioflow._client.resetting.first_turn_to_drop` finds in all the turns of a failed execution,
+    without keeping them.
 
     Args:
         wanted: Whether anybody will ask; otherwise nothing is noted.
@@ -30,11 +31,12 @@ class Failing:
         began: The number of the turn in which what the current turn raises, if it raises, began.
     """
 
-    __slots__ = ("_came", "_cancelled", "_wanted", "began")
+    __slots__ = ("_came", "_cancelled", "_quiet", "_wanted", "began")
 
     def __init__(self, *, wanted: bool) -> None:
         self._wanted = wanted
         self.began = 0
+        self._quiet = 0  # since this turn nothing was asked for
         self._came: list[tuple[int, _Failed]] = []
         # By the id of a call that was cancelled and has not answered: in which turn, and when what
         # that turn did had begun.
@@ -60,14 +62,22 @@ class Failing:
         for command in commands:
             if isinstance(command, CancelActivity | CancelChild):
                 self._cancelled[command.id] = turn, self.began
+        if commands:
+            self._quiet = turn + 1
         if self._came:
-            oldest = min((began for _, began in self._cancelled.values()), default=turn + 1)
+            oldest = min([self._quiet, *(began for _, began in self._cancelled.values())])
             self._came = [each for each in self._came if each[0] >= oldest]
 
     def raised_by(self, error: BaseException, codec: Codec) -> tuple[str, ...]:
-        """Return the ids of the calls whose failure the current turn raises."""
-        came = [event for turn, event in self._came if turn >= self.began]
+        """Return the ids of the calls whose failure the current turn raises.
+
+        Then `began` is the turn in which the first of these came, if nothing was asked for since.
+        """
+        since = min(self.began, self._quiet)
+        came = [(turn, event) for turn, event in self._came if turn >= since]
         if not came:
             return ()
         raised = Failure.of(error)
-        return tuple(each.id for each in came if holds(raised, each.failure.legible(codec)))
+        held = [each for each in came if holds(raised, each[1].failure.legible(codec))]
+        self.began = min([self.began, *(turn for turn, _ in held)])
+        return tuple(event.id for _, event in held)

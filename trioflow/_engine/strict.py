@@ -73,8 +73,8 @@ class StrictExecution(Execution):
                 continue
             task = str(CommandId.parse(was.id).task)
             what = f"{command_target(was) or type(was).__name__!r} ({was.id})"
-            there, here = _goes_to(was), _goes_to(is_now)
-            if there != here and not self._is_fork_s(was):
+            there, here = _goes_to(was), _goes_to(self._as_forked(was, is_now))
+            if there != here:
                 raise NeedsSuspension(
                     self._differs(number, task, f"{what} goes elsewhere", there, here)
                 )
@@ -82,12 +82,15 @@ class StrictExecution(Execution):
         before, now = _result(recorded.outcome), _result(end)
         self._same_data(number, MAIN_TASK, "the result", before, now)
 
-    def _is_fork_s(self, command: Command) -> bool:
-        """Whether a sub-workflow that was under way at a fork was begun anew for that."""
-        if self._started is None or not isinstance(command, StartChild | CancelChild):
-            return False
-        forks = [self.identity.id, *(origin.instance for origin in self._started.origins)]
-        return command.instance in {derived_id(fork, 1, command.id) for fork in forks}
+    def _as_forked(self, was: Command, is_now: Command) -> Command:
+        """Return what a command is now, for the sub-workflow that a fork has begun anew."""
+        if not isinstance(was, StartChild | CancelChild) or type(is_now) is not type(was):
+            return is_now
+        origins = [] if self._started is None else self._started.origins
+        forks = [self.identity.id, *(origin.instance for origin in origins)] if origins else []
+        if was.instance not in {derived_id(fork, 1, was.id) for fork in forks}:
+            return is_now
+        return msgspec.structs.replace(is_now, instance=was.instance)
 
     def _same_data(  # where, then what was and what is
         self, turn: int, task: str, what: str, was: bytes, is_now: bytes

@@ -24,7 +24,7 @@ local lead = where.attributes[1]
 local fewest = INF
 for _, one in ipairs(where.attributes) do
   local number = one[2] == '=' and redis.call('ZCARD', P .. word_key(one[1], one[3])) or INF
-  if number < fewest then
+  if 4 * number < fewest then
     lead, fewest = one, number
   end
 end
@@ -34,7 +34,7 @@ if where.statuses and fewest < INF then
   for status in pairs(where.statuses) do
     number = number + redis.call('ZCARD', P .. 'status:' .. status)
   end
-  if number < fewest then
+  if 4 * number < fewest then
     lead = nil
   end
 end
