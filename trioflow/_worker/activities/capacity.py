@@ -62,6 +62,11 @@ class Capacity:
         return sum(lane.running for lane in self.lanes) >= self._limit
 
     @property
+    def any_running(self) -> bool:
+        """Whether any have a task."""
+        return any(lane.running for lane in self.lanes)
+
+    @property
     def waiting(self) -> int:
         """How many wait for their turn."""
         return sum(lane.waiting for lane in self.lanes)
@@ -104,7 +109,7 @@ class Capacity:
         accepted before the next. To go on means that it was as many as asked for; if it was less,
         that was all (`saw_all`).
         """
-        names = {lane: self._names(lane) for lane in self.lanes}
+        names = self._names()
         for lane in self.lanes:
             lane.window.short = bool(names[lane]) and not self._room(lane)
         # Without any function too: what comes is then left to others, with a warning.
@@ -120,9 +125,10 @@ class Capacity:
 
     def saw_all(self, left_out: frozenset[str]) -> None:
         """Say that the store has no more but for what was left out."""
+        names = self._names() if left_out else {}
         for lane in self.lanes:
-            names = self._names(lane)
-            if not names or not names <= left_out:
+            of_lane = names.get(lane)
+            if not of_lane or not of_lane <= left_out:
                 lane.window.short = False
 
     def reserve(self, instance: str, name: str, queue: str) -> bool:
@@ -187,12 +193,12 @@ class Capacity:
         """Return where activities of that name wait."""
         return self._by_runtime[self._activities[name].runtime]
 
-    def _names(self, lane: Lane) -> frozenset[str]:
-        return frozenset(
-            name
-            for name, activity in self._activities.items()
-            if self._by_runtime[activity.runtime] is lane
-        )
+    def _names(self) -> dict[Lane, set[str]]:
+        """Return the names of the activities of each lane."""
+        names: dict[Lane, set[str]] = {lane: set() for lane in self.lanes}
+        for name, activity in self._activities.items():
+            names[self._by_runtime[activity.runtime]].add(name)
+        return names
 
 
 def _head(lane: Lane) -> tuple[int, int]:

@@ -171,7 +171,8 @@ class Pump:
         self._unloaded: list[HeldInstance] = []
         self._dirty = anyio.Event()
         self._idle = anyio.Event()
-        self.store_lock = anyio.Lock()
+        # Whoever takes it calls the store then, which lets others run.
+        self.store_lock = anyio.Lock(fast_acquire=True)
 
     # --- what others ask ----------------------------------------------------------------
 
@@ -208,7 +209,8 @@ class Pump:
                 if self._can_load:
                     await self._load_some()
                 self._offer()
-                await anyio.lowlevel.checkpoint()
+                if self._can_step or self._can_load:
+                    await anyio.lowlevel.checkpoint()
             self._offer()
             if not self._can_step:
                 self._idle.set()
@@ -221,9 +223,10 @@ class Pump:
                 self._dirty = anyio.Event()
                 self._idle.set()
                 await self._dirty.wait()
-            # What has just been set free (activities, parents) mostly ends at once: let it join.
-            await anyio.lowlevel.checkpoint()
-            await anyio.lowlevel.checkpoint()
+            if self.activities.capacity.any_running:
+                # Activities that were begun just now mostly end at once: let their ends join.
+                await anyio.lowlevel.checkpoint()
+                await anyio.lowlevel.checkpoint()
             while self._can_step and self._batch.size < _MAX_BATCH:
                 self._step_some()
                 await anyio.lowlevel.checkpoint()
