@@ -12,12 +12,20 @@ import trio.testing
 
 from trioflow._worker.polling import PollTimer
 from trioflow._worker.registration import Registration
+from trioflow.backends._common.watching import Watcher
 
 
 class Store:
-    """A store in which nothing changes."""
+    """A store whose changes the test tells of."""
 
     now = staticmethod(trio.current_time)
+
+    def __init__(self):
+        self.watcher = Watcher()
+        self.changes = lambda: self.watcher.number
+
+    def changed(self, what, since, worker=""):
+        return self.watcher.changed(what, since, worker)
 
     async def wait_change(self, seen, timeout):
         await trio.sleep(timeout)
@@ -35,8 +43,22 @@ async def waited(timer, *then):
 
 
 @pytest.fixture
-def timer(clock):
-    return PollTimer(Store())
+def store():
+    return Store()
+
+
+@pytest.fixture
+def timer(clock, store):
+    return PollTimer(store)
+
+
+def look(timer, store, *, sees_all=True):
+    """Look for what is due, as a worker does; return what it was."""
+    seen = store.changes()
+    due = timer.begin("me")
+    for kind in due if sees_all else ():
+        timer.saw_all(kind, seen)
+    return due
 
 
 async def test_the_earliest_time_counts(timer):
@@ -53,17 +75,87 @@ async def test_a_time_in_the_past_leaves_no_wait(timer):
 
 async def test_a_look_forgets_the_times_of_before(timer):
     timer.look_at(trio.current_time() + 10)
-    timer.begin()
+    timer.begin("me")
     timer.look_at(trio.current_time() + 40)
     assert await waited(timer) == pytest.approx(40)
 
 
-async def test_an_earlier_time_ends_the_wait_and_a_later_one_does_not(timer):
+async def test_an_earlier_time_shortens_the_wait_and_a_later_one_does_not(timer):
     timer.look_at(trio.current_time() + 30)
     assert await waited(timer, (timer.look_at, trio.current_time() + 50)) == pytest.approx(30)
-    timer.begin()
+    timer.begin("me")
     timer.look_at(trio.current_time() + 30)
-    assert await waited(timer, (timer.look_at, trio.current_time() + 5)) == 0
+    assert await waited(timer, (timer.look_at, trio.current_time() + 5)) == pytest.approx(5)
+    timer.begin("me")
+    timer.look_at(math.inf)
+    assert await waited(timer, (timer.look_at, trio.current_time() - 5)) == 0
+
+
+async def test_only_what_may_have_come_is_looked_for(timer, store):
+    assert look(timer, store) == ["instances", "activities"]
+    assert look(timer, store) == []
+    store.watcher.notify(("activities",))
+    assert look(timer, store) == ["activities"]
+    store.watcher.notify(("outcomes",))
+    assert look(timer, store) == []
+    store.watcher.notify()
+    assert look(timer, store) == ["instances", "activities"]
+
+
+async def test_what_the_worker_has_parked_is_no_news_to_it(timer, store):
+    look(timer, store)
+    store.watcher.notify(("instances",), "me")
+    store.watcher.notify(("instances",), "me")
+    assert look(timer, store) == []
+    store.watcher.notify(("instances",), "other")
+    store.watcher.notify(("instances",), "me")
+    assert look(timer, store) == ["instances"]
+    store.watcher.notify(("instances",), "other")
+    assert look(timer, store) == ["instances"]
+    store.watcher.notify(("instances",), "me")
+    assert look(timer, store) == []
+
+
+async def test_what_was_not_seen_whole_is_looked_for_again(timer, store):
+    look(timer, store, sees_all=False)
+    assert look(timer, store) == ["instances", "activities"]
+    assert look(timer, store) == []
+
+
+async def test_a_time_is_of_one_kind(timer, store):
+    look(timer, store)
+    timer.look_at(trio.current_time() + 10, "activities")
+    timer.look_at(trio.current_time() + 30, "instances")
+    assert await waited(timer) == pytest.approx(10)
+    assert look(timer, store) == ["activities"]
+    assert await waited(timer) == pytest.approx(20)
+    assert look(timer, store) == ["instances"]
+    timer.look_now()
+    assert look(timer, store) == ["instances", "activities"]
+
+
+async def test_a_store_whose_clock_is_behind_is_asked_when_the_time_has_passed_here(timer, store):
+    look(timer, store)
+    timer.look_at(trio.current_time() + 10, "instances")
+    assert await waited(timer) == pytest.approx(10)
+    store.now = lambda: trio.current_time() - 1e-3
+    assert look(timer, store) == ["instances"]
+
+
+async def test_where_a_store_knows_no_kinds_each_change_is_of_all(clock):
+    class Plain:
+        now = staticmethod(trio.current_time)
+        number = 0
+
+        def changes(self):
+            return self.number
+
+    store = Plain()
+    timer = PollTimer(store)
+    look(timer, store)
+    assert look(timer, store) == []
+    store.number += 1
+    assert look(timer, store) == ["instances", "activities"]
 
 
 async def test_a_wait_without_an_end_is_ended_by_a_word(timer):

@@ -151,20 +151,26 @@ async def test_an_unknown_workflow_waits_for_a_worker_that_knows_it(flow, caplog
     async def known() -> str:
         return "ok"
 
+    def warnings():
+        return [r.getMessage() for r in caplog.records if "'later'" in r.getMessage()]
+
+    async def warned():
+        return warnings()
+
     with caplog.at_level(logging.WARNING, "trioflow"):
         async with flow.client() as client:
             handle = await client.start(later, 1)
             other = await client.start(later, 2)
             async with flow.worker(ours) as worker:
                 assert await worker.client.run(known) == "ok"
+                await until(warned)
                 await until_parked(handle, turns=0)
                 assert (await handle.describe()).status == "running"
             async with flow.worker(theirs):
                 assert await handle.result() == 2
                 assert await other.result() == 3
-    warned = [r.getMessage() for r in caplog.records if "'later'" in r.getMessage()]
-    assert len(warned) == 1, warned
-    assert "left in the store" in warned[0]
+    assert len(warnings()) == 1, warnings()
+    assert "left in the store" in warnings()[0]
 
 
 async def test_an_unknown_activity_waits_for_a_worker_that_knows_it(flow, caplog):

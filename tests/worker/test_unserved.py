@@ -11,6 +11,7 @@ import trio.testing
 from tests.stores import opened
 from tests.worker.flow import in_memory
 from trioflow import Registry, open_client, open_worker
+from trioflow._worker.registration import Registration
 from trioflow._worker.unserved import watch_queues
 from trioflow.backends.memory import MemoryBackend
 from trioflow.backends.records import QueueStats
@@ -201,7 +202,7 @@ class Scripted:
 
 async def watch(store, *, minutes):
     with trio.move_on_after(minutes * MINUTE - 1):
-        await watch_queues(store)
+        await watch_queues(store, Registration())
 
 
 WAITING = [QueueStats(queue="q", pending_activities=3, workers=1)]

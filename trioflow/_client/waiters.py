@@ -15,6 +15,7 @@ from typing import Generic, Protocol, TypeVar
 import anyio
 
 from trioflow._client.fences import closed_by
+from trioflow.backends._common.watching import selection_of
 from trioflow.backends.abc import Backend
 from trioflow.errors import BackendUnavailable, ClientClosed, StoreFenced
 
@@ -42,6 +43,7 @@ class Waiters(Generic[K, W]):
 
     Args:
         backend: The store.
+        doubts: Whether any change may be of interest, and not only an outcome.
 
     Attributes:
         patience: Seconds at most between two looks for all of them.
@@ -49,11 +51,13 @@ class Waiters(Generic[K, W]):
         waiting: The calls by what they wait for, written here alone.
     """
 
-    def __init__(self, backend: Backend) -> None:
+    def __init__(self, backend: Backend, doubts: Callable[[], bool] = lambda: False) -> None:
         # A store of this process alone tells of everything. (And a clock of its own may jump.)
         self.patience = PATIENCE if backend.shared else math.inf
         self.closed = False
         self._backend = backend
+        self._changed = selection_of(backend)
+        self._doubts = doubts
         self.waiting: dict[K, list[W]] = {}
         self._wanted = anyio.Event()
         self._watching = anyio.CancelScope()
@@ -108,7 +112,15 @@ class Waiters(Generic[K, W]):
                 except BackendUnavailable:
                     await anyio.sleep(_TRY_AGAIN)
                     continue
-                await self._backend.wait_change(seen, self.patience)
+                await self._wait(seen)
+
+    async def _wait(self, looked: int) -> None:
+        """Wait until there may be something new to be told, but not for too long."""
+        seen = looked
+        with anyio.move_on_after(self.patience):
+            while not (self._changed("outcomes", looked) or (seen != looked and self._doubts())):
+                await self._backend.wait_change(seen, math.inf)
+                seen = self._backend.changes()
 
     async def _look_for_a_fence(self) -> None:
         """Now and then, wake all if the store is closed: nobody will tell them anything."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from itertools import chain
 
 import anyio
 
@@ -33,13 +34,15 @@ class _Waiter:
         told: How it ended: its status and its stored outcome. ``None`` after `woken`: look at the
             store.
         doubtful: Look at the store even if a worker of this process holds the instance.
+        trusts: At the last look such a worker held it, so that the store was not asked. If it lets
+            go of it, nobody tells that it has ended: the store is asked after the next change.
     """
 
-    __slots__ = ("doubtful", "life", "told", "woken")
+    __slots__ = ("doubtful", "life", "told", "trusts", "woken")
 
     def __init__(self, life: str | None) -> None:
         self.life = life
-        self.doubtful = False
+        self.doubtful = self.trusts = False
         self.told: tuple[str, bytes] | None = None
         self.woken = anyio.Event()
 
@@ -64,7 +67,7 @@ class ResultWaiter:
     def __init__(self, backend: Backend, life_here: Callable[[str], str | None]) -> None:
         self._backend = backend
         self._life_here = life_here
-        self._waiters: Waiters[str, _Waiter] = Waiters(backend)
+        self._waiters: Waiters[str, _Waiter] = Waiters(backend, self._any_trusts)
         self._all_at = -math.inf  # when the last look was also at what is held here
 
     @property
@@ -111,14 +114,17 @@ class ResultWaiter:
         if everybody:
             self._all_at = anyio.current_time()
 
+    def _any_trusts(self) -> bool:
+        return any(waiter.trusts for waiter in chain.from_iterable(self._waiters.waiting.values()))
+
     async def _look_for_ends(self, *, everybody: bool) -> None:
         # Of what this process holds, `tell` tells.
-        asked = {
-            (id, waiter.life or ""): None
-            for id, waiters in self._waiters.waiting.items()
-            for waiter in waiters
-            if everybody or waiter.doubtful or self._life_here(id) != waiter.life
-        }
+        asked: dict[tuple[str, str], None] = {}
+        for id, waiters in self._waiters.waiting.items():
+            for waiter in waiters:
+                waiter.trusts = not waiter.doubtful and self._life_here(id) == waiter.life
+                if everybody or not waiter.trusts:
+                    asked[id, waiter.life or ""] = None
         if not asked:
             return
         ids, lives = [id for id, _ in asked], [life for _, life in asked]
@@ -182,6 +188,7 @@ class ResultWaiter:
         if here is None or waiter.life not in (None, here):
             return False
         waiter.life = here
+        waiter.trusts = True
         return True
 
     async def _get(self, id: str, waiter: _Waiter) -> InstanceRecord:

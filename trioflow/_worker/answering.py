@@ -8,6 +8,7 @@ and what comes out of it is thrown away afterwards.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -28,6 +29,7 @@ from trioflow._model.workflows import Workflow
 from trioflow._worker.instances.commit import patiently
 from trioflow._worker.instances.pump import Pump
 from trioflow._worker.registration import Registration
+from trioflow.backends._common.watching import selection_of
 from trioflow.backends.abc import Backend
 from trioflow.backends.commits import Answer
 from trioflow.backends.records import TakenQuestion
@@ -70,6 +72,7 @@ class Answerer:
         pump: Pump,
     ) -> None:
         self._backend = backend
+        self._changed = selection_of(backend)
         self._workflows = workflows
         self._codec = codec
         self._queues = queues
@@ -78,11 +81,15 @@ class Answerer:
 
     async def run(self) -> None:
         """Answer what is asked, until the worker takes no more work."""
-        rested = 0.0
+        rested, looked = 0.0, None
         while self._queues and not self._pump.holdings.closed:
+            seen = self._backend.changes()
+            if looked is not None and not self._changed("questions", looked):
+                await self._backend.wait_change(seen, math.inf)
+                continue
             if self._backend.shared and rested > anyio.current_time():
                 await anyio.sleep_until(rested)
-            seen = self._backend.changes()
+                seen = self._backend.changes()
             try:
                 more = await self._answer_some()
             except BackendUnavailable:  # whoever takes work says so
@@ -90,6 +97,7 @@ class Answerer:
                 continue
             if more is not None:
                 rested = anyio.current_time() + _REST
+                looked = seen if more == math.inf else None
                 await self._backend.wait_change(seen, more)
 
     async def _answer_some(self) -> float | None:
@@ -102,7 +110,7 @@ class Answerer:
             self._registration.id, self._queues, known, _TAKE, **holdings.excluded()
         )
         if not taken.questions:
-            return _WAITING if taken.waiting else float("inf")
+            return _WAITING if taken.waiting else math.inf
         answers: list[Answer] = []
         for one in taken.questions:
             answers.append(Answer(one.id, _encode(await self._answer_safely(one))))

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import math
+from typing import Final, Literal, TypeAlias
 
 import anyio
 
+from trioflow.backends._common.watching import selection_of
 from trioflow.backends.abc import Backend
 
 __all__ = ["PollTimer"]
 
+Kind: TypeAlias = Literal["instances", "activities"]
+
+_KINDS: Final[tuple[Kind, ...]] = ("instances", "activities")
 _NIBBLE = 0.05  # seconds for which a little room is collected before the store is asked
 
 
 class PollTimer:
-    """Ends the wait between two looks into the store.
+    """Ends the wait between two looks into the store, and says what to look for.
 
     Args:
         backend: The store, by whose clock the times are.
@@ -22,24 +27,82 @@ class PollTimer:
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
-        self._at = math.inf
+        self._changed = selection_of(backend)
+        self._at: dict[Kind, float] = dict.fromkeys(_KINDS, math.inf)
+        self._seen: dict[Kind, int | None] = dict.fromkeys(_KINDS)  # ``None``: to be looked for
+        self._told = True
         self._waiting: anyio.CancelScope | None = None
         self._little_room = anyio.Event()
 
-    def begin(self) -> None:
-        """Forget the times of before: a look begins, and will say when the next is due."""
-        self._at = math.inf
+    # --- looks --------------------------------------------------------------------------
 
-    def look_at(self, at: float | None) -> None:
-        """Look again at that time, or earlier; ``None`` is never."""
-        if at is not None and at < self._at:
-            self._at = at
-            self.look_now()
+    def begin(self, worker: str, *, everything: bool = False) -> list[Kind]:
+        """Return what to look for now: of what there may be something new, or what is due.
+
+        The times of before are forgotten: the look will say when the next is due.
+
+        Args:
+            worker: Who looks.
+            everything: Look for all there is.
+        """
+        everything, self._told = everything or self._told, False
+        due: list[Kind] = [kind for kind in _KINDS if everything or self._is_due(kind, worker)]
+        for kind in due:
+            self._at[kind] = math.inf
+            self._seen[kind] = None
+        return due
+
+    def _is_due(self, kind: Kind, worker: str) -> bool:
+        seen = self._seen[kind]
+        if seen is None or self._changed(kind, seen, worker):
+            return True
+        return self._at[kind] <= self._backend.now()
+
+    def saw_all(self, kind: Kind, seen: int) -> None:
+        """Say that nothing is left, so that there is nothing to look for until something comes.
+
+        Args:
+            kind: Of what.
+            seen: What ``backend.changes()`` returned before the look.
+        """
+        self._seen[kind] = seen
+
+    def look_at(self, at: float | None, *kinds: Kind) -> None:
+        """Look again at that time, or earlier; ``None`` is never. For both, if nothing is named."""
+        if at is None:
+            return
+        earlier = at < min(self._at.values())
+        for kind in kinds or _KINDS:
+            self._at[kind] = min(at, self._at[kind])
+        if earlier and self._waiting is not None:
+            self._waiting.deadline = anyio.current_time() + self._seconds()
+
+    def _seconds(self) -> float:
+        """Return how long it is until the next look is due."""
+        return max(0.0, min(self._at.values()) - self._backend.now())
 
     def look_now(self) -> None:
-        """End the wait, if there is one."""
+        """End the wait, if there is one, and look for everything next time."""
+        self._told = True
         if self._waiting is not None:
             self._waiting.cancel()
+
+    async def wait(self, seen: int) -> None:
+        """Wait until it is time, or something has changed.
+
+        Args:
+            seen: What ``backend.changes()`` returned before the last look.
+        """
+        with anyio.move_on_after(self._seconds()) as self._waiting:
+            await self._backend.wait_change(seen, math.inf)
+        if self._waiting.cancelled_caught:
+            at = min(self._at.values())
+            for kind in _KINDS:  # though by the store's clock it may not be quite so late
+                if self._at[kind] == at:
+                    self._seen[kind] = None
+        self._waiting = None
+
+    # --- room ---------------------------------------------------------------------------
 
     def see_room(self, at_once: bool) -> None:  # noqa: FBT001  # see `ActivityRunner`
         """Look for activities, since there is room: at once, or soon if there is only a little."""
@@ -55,13 +118,3 @@ class PollTimer:
             await anyio.sleep(_NIBBLE)
             self._little_room = anyio.Event()
             self.look_now()
-
-    async def wait(self, seen: int) -> None:
-        """Wait until it is time.
-
-        Args:
-            seen: What ``backend.changes()`` returned before the last look.
-        """
-        with anyio.CancelScope() as self._waiting:
-            await self._backend.wait_change(seen, max(0.0, self._at - self._backend.now()))
-        self._waiting = None

@@ -79,9 +79,8 @@ class Taker:
         trouble = False
         while not self._holdings.closed:
             seen = self._backend.changes()
-            self._timer.begin()
             try:
-                more = await self._take_once()
+                more = await self._take_once(seen)
             except BackendUnavailable as exc:
                 if not trouble:
                     logger.warning("the store is not available, trying again: %s", exc)
@@ -110,11 +109,17 @@ class Taker:
             else:
                 self._registration.answer_lost = False
 
-    async def _take_once(self) -> bool:
-        """Take what there is room for; return whether there may be more at once."""
+    async def _take_once(self, seen: int) -> bool:
+        """Take what there is room for; return whether there may be more at once.
+
+        Args:
+            seen: What ``backend.changes()`` returned before.
+        """
+        # Nobody tells of a place that becomes free under a limit.
+        due = self._timer.begin(self._registration.id, everything=self._limits.any)
         more = False
-        if self._queues:  # a full worker asks too, for what is sent to those that it holds
-            room = min(_TAKE, self._holdings.room)
+        if "instances" in due and self._queues:
+            room = min(_TAKE, self._holdings.room)  # if full, for what is sent to those it holds
             async with self._pump.store_lock:
                 taken = await self._backend.take_instances(
                     self._registration.id,
@@ -129,12 +134,16 @@ class Taker:
                 for row in taken.instances:
                     self._pump.intake.receive(row)
             more = bool(room) and len(taken.instances) >= room
-            self._timer.look_at(taken.next_at)
+            self._timer.look_at(taken.next_at, "instances")
             if taken.suspects and room:
                 await self._take_suspect(more=more)
+            elif room and not more:
+                self._timer.saw_all("instances", seen)
         if self._pump.isolation.suspects:
             return more  # what an activity does is not to be taken for what a suspect does
-        return await self._take_activities() or more
+        if "activities" in due:
+            more = await self._take_activities(seen) or more
+        return more
 
     def _runs_other_life(self, row: TakenInstance) -> bool:
         """Whether activities of another life of an instance's id run here.
@@ -146,7 +155,7 @@ class Taker:
             key.instance == row.id and key.life != row.life for key in self._activities.in_hand()
         )
 
-    async def _take_activities(self) -> bool:
+    async def _take_activities(self, seen: int) -> bool:
         capacity = self._activities.capacity
         for room, left_out in capacity.looks(_TAKE):
             # A commit that gives an activity back may be tried again: it must not meet it taken.
@@ -158,11 +167,13 @@ class Taker:
                     exclude=(*self._unknown_activities, *left_out),
                 )
                 await self._accept(taken.activities)
-            self._timer.look_at(taken.next_at)
+            self._timer.look_at(taken.next_at, "activities")
             if taken.limited or taken.limits != self._limits.current.version:
-                self._timer.look_at(await self._limits.see(taken))
+                self._timer.look_at(await self._limits.see(taken), "activities")
             if len(taken.activities) < room:
                 capacity.saw_all(left_out)
+                if not left_out:
+                    self._timer.saw_all("activities", seen)
                 break
         return capacity.wants  # perhaps by now also for what was left out
 

@@ -10,6 +10,8 @@ from typing import Final, Literal, NamedTuple
 
 import anyio
 
+from trioflow._worker.registration import Registration
+from trioflow.backends._common.watching import selection_of
 from trioflow.backends.abc import Backend
 from trioflow.backends.records import QueueStats
 from trioflow.errors import BackendError
@@ -27,17 +29,22 @@ class _Unserved(NamedTuple):
     kind: Literal["instances", "activities"]
 
 
-async def watch_queues(backend: Backend) -> None:
+async def watch_queues(backend: Backend, registration: Registration) -> None:
     """Warn of what waits in a queue that no living worker serves, in two looks running.
 
     Once per queue and kind, until the queue is served or empty. Two looks, since a worker that is
     restarted is away for a moment.
+
+    Args:
+        backend: The store.
+        registration: The worker's row: what it lets go of is of a queue that it serves.
     """
+    changed = selection_of(backend)
     before: set[_Unserved] = set()
     told: set[_Unserved] = set()
     await anyio.sleep(_EVERY)
     while True:
-        seen = backend.changes()
+        looked = seen = backend.changes()
         began_at = anyio.current_time()
         with suppress(BackendError):  # whoever takes work says so
             found = dict(_unserved(await backend.stats()))
@@ -48,7 +55,11 @@ async def watch_queues(backend: Backend) -> None:
         await anyio.sleep(max(_EVERY, (anyio.current_time() - began_at) / _SHARE))
         if before == told and not backend.shared:
             # All that happens is a change here, so that an idle worker looks at nothing.
-            await backend.wait_change(seen, math.inf)
+            while not (
+                changed("instances", looked, registration.id) or changed("activities", looked)
+            ):
+                await backend.wait_change(seen, math.inf)
+                seen = backend.changes()
 
 
 def _unserved(stats: Sequence[QueueStats]) -> Iterator[tuple[_Unserved, int]]:

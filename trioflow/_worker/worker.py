@@ -45,6 +45,7 @@ from trioflow._worker.taking import Taker
 from trioflow._worker.unserved import watch_queues
 from trioflow._worker.watchdog import Watchdog
 from trioflow.backends._common.thread import CallGroup
+from trioflow.backends._common.watching import selection_of
 from trioflow.backends.abc import Backend
 from trioflow.backends.outbox import ActivityTransaction
 from trioflow.backends.records import ActivityKey
@@ -345,7 +346,7 @@ class Worker:
                     group.start_soon(self._run, self._answerer.run)
                     group.start_soon(self._run, self._timer.collect_room)
                     group.start_soon(self._run, self._register_again)
-                    group.start_soon(self._run, watch_queues, self._backend)
+                    group.start_soon(self._run, watch_queues, self._backend, self._registration)
                     group.start_soon(self._run, tidy, self._backend, *self._options.kept)
                     group.start_soon(self._run, self._code_check.watch_left)
                     group.start_soon(
@@ -409,14 +410,17 @@ class Worker:
                 await self._heart.beat_now().wait()
 
     async def _hear(self) -> None:
-        """Where no heartbeat is needed to live, ask for cancellations after every change."""
+        """Where no heartbeat is needed to live, ask for cancellations after each change."""
+        changed = selection_of(self._backend)
         while True:
-            seen = self._backend.changes()
+            looked = seen = self._backend.changes()
             answer = self._backend.heartbeat(self._registration.id)
             if not answer.alive:
                 self._registration.lose()
             self._heard_cancels(answer.marks())
-            await self._backend.wait_change(seen, math.inf)
+            while not changed("cancels", looked):
+                await self._backend.wait_change(seen, math.inf)
+                seen = self._backend.changes()
 
     def _heart_failed(self, worker: str) -> None:
         if worker == self._registration.id:

@@ -10,7 +10,7 @@ All methods but `heartbeat` are called on the loop that opened the backend, poss
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Literal, Protocol
 
 from trioflow._model.limits import Limit, LimitKind, Limits
 from trioflow.backends.commits import Answer, CommitFailure, NewInstance, NewQuestion, Unit
@@ -37,7 +37,11 @@ from trioflow.backends.records import (
 )
 from trioflow.backends.resets import Beginning, Reset, ResetResult
 
-__all__ = ["Backend"]
+__all__ = ["Backend", "Concern", "SelectiveBackend"]
+
+Concern = Literal["instances", "activities", "questions", "cancels", "outcomes"]
+"""What a change may have brought: something ready for `Backend.take_instances`, and likewise for
+`take_activities` and `take_questions`, a mark for `heartbeat`, an outcome or an answer."""
 
 
 class Backend(Protocol):
@@ -676,5 +680,25 @@ class Backend(Protocol):
 
         Raises:
             InstanceNotFound: ``after`` has been removed meanwhile.
+        """
+        ...
+
+
+class SelectiveBackend(Backend, Protocol):
+    """A store that knows what its changes are about, so that nobody looks in vain.
+
+    The methods beside those of `Backend` are optional: without them a change is about everything.
+    """
+
+    def changed(self, what: Concern, since: int, worker: str = "") -> bool:
+        """Return whether there may be something new of a kind.
+
+        It is true where that is not known, as of changes by other processes. What is due at a time
+        (`TakenInstances.next_at`) is no change, and no place that becomes free under a limit is.
+
+        Args:
+            what: Which kind.
+            since: What `changes` returned before the store was last looked at for that kind.
+            worker: Who asks. That it has let go of instances until a time is no news to it.
         """
         ...

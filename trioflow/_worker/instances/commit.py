@@ -237,7 +237,7 @@ class Committer:
         elif commit.leased:
             instance.go_on()
             if commit.wake_at is not None:
-                self._timer.look_at(commit.wake_at)
+                self._timer.look_at(commit.wake_at, "instances")
             # What it was kept for may have ended while the commit was under way.
             if instance.has_work or not self._recorder.is_busy(instance):
                 self._holdings.queue(instance)
@@ -294,9 +294,11 @@ class Committer:
 
     def _park(self, instance: HeldInstance, commit: InstanceCommit) -> None:
         self._results.hand_over(instance)
+        if instance.received:  # since its last turn: the store gives it again, and says nothing
+            self._timer.look_at(self._backend.now(), "instances")
         self._holdings.park(instance)
         if commit.wake_at is not None:
-            self._timer.look_at(commit.wake_at)
+            self._timer.look_at(commit.wake_at, "instances")
         self._look_at_parent(instance)
 
     def _look_at_parent(self, instance: HeldInstance) -> None:

@@ -102,7 +102,7 @@ class Results:
         instance = self._holdings.held.get(task.key.instance)
         if instance is not None:
             self._holdings.queue(instance)  # perhaps it was only kept for this activity
-        self._timer.look_at(visible_at)
+        self._timer.look_at(visible_at, "activities")
 
     def place_kept(self, task: ActivityTask) -> str:
         """Keep the place that an attempt has under limits, since its code goes on.

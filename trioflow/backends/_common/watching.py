@@ -2,15 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import math
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from typing import NamedTuple, Protocol, cast, get_args
 
 import anyio
 import anyio.lowlevel
 
 from trioflow.backends._common.backoff import Backoff
-from trioflow.backends.commits import Unit
+from trioflow.backends.abc import Backend, Concern, SelectiveBackend
+from trioflow.backends.commits import CommitFailure, Unit
 
-__all__ = ["Watcher", "concerns_others"]
+__all__ = [
+    "EVERYTHING",
+    "OF_ENDS",
+    "OF_INSTANCES",
+    "OF_NOTHING",
+    "OF_QUESTIONS",
+    "Watcher",
+    "concerns_of",
+    "selection_of",
+]
+
+EVERYTHING: frozenset[Concern] = frozenset(get_args(Concern))
+OF_INSTANCES: frozenset[Concern] = frozenset({"instances"})
+OF_ENDS: frozenset[Concern] = frozenset({"instances", "cancels", "outcomes"})
+OF_ACTIVITIES: frozenset[Concern] = frozenset({"activities"})
+OF_ANSWERS: frozenset[Concern] = frozenset({"outcomes"})
+OF_QUESTIONS: frozenset[Concern] = frozenset({"questions"})
+OF_NOTHING: frozenset[Concern] = frozenset()  # but for clients that wait for any change
 
 _SHORTEST = 0.002  # seconds
 
@@ -35,24 +55,60 @@ class Watcher:
         self._looking = False
         self._delays = Backoff(_SHORTEST, seldom)
         self._event: anyio.Event | None = None
+        # Of each kind: the latest change, whom it is no news to, and the latest that is.
+        self._latest: dict[Concern, tuple[int, str, int]] = dict.fromkeys(EVERYTHING, (0, "", 0))
 
-    def notify(self) -> None:
-        """Count a change and wake everybody."""
+    def notify(self, about: Collection[Concern] = EVERYTHING, by: str = "") -> None:
+        """Count a change and wake everybody.
+
+        Args:
+            about: What it may have brought.
+            by: The worker to which it is no news.
+        """
         self.number += 1
+        for what in about:
+            latest, knows, news = self._latest[what]
+            self._latest[what] = self.number, by, news if by and by == knows else latest
         self._delays.reset()
         self._wake()
+
+    def notify_commit(
+        self, worker: str, left: Concerns | None, results: Sequence[CommitFailure | None]
+    ) -> None:
+        """Count what a commit has changed, if it is anything to others.
+
+        Args:
+            worker: Whose it was.
+            left: What its units leave.
+            results: Which of them were refused. That is news to the worker, which looks anew.
+        """
+        if left is not None:
+            refused = any(results)
+            known = left.known and not refused
+            self.notify(EVERYTHING if refused else left.about, worker if known else "")
+
+    def changed(self, what: Concern, since: int, worker: str = "") -> bool:
+        """Return whether a change since that number may have brought something new of a kind."""
+        latest, knows, news = self._latest[what]
+        return (news if worker and worker == knows else latest) > since
 
     async def wait(self, seen: int, timeout: float) -> None:
         """Return when the number is not ``seen``, or after ``timeout`` seconds."""
         if self.number != seen:
             await anyio.lowlevel.checkpoint()
             return
+        if timeout == math.inf:
+            await self._until_changed(seen)
+            return
         with anyio.move_on_after(timeout):
-            while self.number == seen:
-                if self._look is None or self._looking:
-                    await self._changed().wait()
-                else:
-                    await self._keep_looking(self._look, seen)
+            await self._until_changed(seen)
+
+    async def _until_changed(self, seen: int) -> None:
+        while self.number == seen:
+            if self._look is None or self._looking:
+                await self._changed().wait()
+            else:
+                await self._keep_looking(self._look, seen)
 
     async def _keep_looking(self, look: Callable[[], Awaitable[bool]], seen: int) -> None:
         self._looking = True
@@ -81,16 +137,64 @@ class Watcher:
             event.set()
 
 
-def concerns_others(unit: Unit) -> bool:
-    """Return whether a unit leaves something for others than the committing worker."""
-    if unit.results or unit.retries:
-        return True
-    for commit in unit.instances:
-        if commit.messages or commit.cancelled or commit.answers or not commit.leased:
-            return True
-        if commit.closing is not None or commit.suspended is not None or commit.read_along:
-            return True
-        for new in commit.activities:
-            if not new.leased:
-                return True
-    return False
+class Selection(Protocol):
+    """See `SelectiveBackend.changed`."""
+
+    def __call__(self, what: Concern, since: int, worker: str = "", /) -> bool: ...
+
+
+def selection_of(backend: Backend) -> Selection:
+    """Return how to ask a store whether something of a kind may have changed since a number."""
+    # Of the class: what stands before a store and passes all calls on need not pass on this one.
+    if hasattr(type(backend), "changed"):
+        return cast("SelectiveBackend", backend).changed
+
+    def any_change(_what: Concern, since: int, _worker: str = "") -> bool:
+        return backend.changes() != since
+
+    return any_change
+
+
+class Concerns(NamedTuple):
+    """What a commit leaves for others than the committing worker.
+
+    Attributes:
+        about: What it may bring.
+        known: Whether all of it is known to that worker, which looks again when it is due.
+    """
+
+    about: Collection[Concern]
+    known: bool
+
+
+def concerns_of(units: Sequence[Unit]) -> Concerns | None:  # noqa: C901 - on the hot path
+    """Return what units leave for others, ``None`` for nothing at all.
+
+    Places that become free under limits are not among it: a worker that knows limits looks anyway.
+    """
+    about: frozenset[Concern] = OF_NOTHING
+    known, told = True, False
+    for unit in units:
+        if unit.results:
+            about |= OF_INSTANCES
+            known = False
+        if unit.retries:
+            about |= OF_ACTIVITIES
+            known = False
+        for commit in unit.instances:
+            if commit.messages or commit.cancelled or commit.closing or commit.suspended:
+                about |= OF_ENDS
+                known = False
+            elif not commit.leased:
+                about |= OF_INSTANCES
+                if commit.due or commit.continued or commit.new:
+                    known = False
+            if commit.answers:
+                about |= OF_ANSWERS
+            for new in commit.activities:
+                if not new.leased:
+                    about |= OF_ACTIVITIES
+                    known = False
+                    break
+            told = told or commit.read_along
+    return Concerns(about, known) if about or told else None

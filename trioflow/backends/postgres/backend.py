@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from functools import partial
 from typing import Any, Protocol
@@ -17,7 +17,8 @@ from trioflow.backends._common.loop import call_soon_here
 from trioflow.backends._common.server_clock import ServerClock
 from trioflow.backends._common.sockets import break_off
 from trioflow.backends._common.url_text import shown
-from trioflow.backends._common.watching import Watcher
+from trioflow.backends._common.watching import EVERYTHING, Watcher
+from trioflow.backends.abc import Concern
 from trioflow.backends.outbox import CallerTransaction
 from trioflow.backends.postgres.borrowed import PgBorrowedStore, PgCallerTransaction, Raw
 from trioflow.backends.postgres.connection import PgConnection
@@ -72,8 +73,8 @@ class _NotifyingWatcher(Watcher):
         super().__init__()
         self._notify_others = notify_others
 
-    def notify(self) -> None:
-        super().notify()
+    def notify(self, about: Collection[Concern] = EVERYTHING, by: str = "") -> None:
+        super().notify(about, by)
         self._notify_others()
 
     def hear(self) -> None:

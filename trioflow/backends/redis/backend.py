@@ -18,7 +18,15 @@ from trioflow._model.limits import Limit, LimitKind, Limits
 from trioflow.backends._common.connections import Connections
 from trioflow.backends._common.notices import child_terminated
 from trioflow.backends._common.thread import StorageThread
-from trioflow.backends._common.watching import Watcher, concerns_others
+from trioflow.backends._common.watching import (
+    EVERYTHING,
+    OF_INSTANCES,
+    OF_NOTHING,
+    OF_QUESTIONS,
+    Watcher,
+    concerns_of,
+)
+from trioflow.backends.abc import Concern
 from trioflow.backends.commits import Answer, CommitFailure, NewInstance, NewQuestion, Unit
 from trioflow.backends.filters import Group, InstanceFilter
 from trioflow.backends.outbox import (
@@ -286,20 +294,22 @@ class RedisBackend(RedisMoves):
         return await self._run(lambda: request)
 
     async def commit(self, worker: str, units: Sequence[Unit]) -> list[CommitFailure | None]:
-        reply = await self._commit(worker, units, {})
+        left = concerns_of(units)
+        source = "" if left is None else self._source
+        reply = await self._commit(worker, units, {}, source)
         if reply == b"notice":
             # A child's id is taken, which is seldom: only now its parent's event is made.
-            reply = await self._commit(worker, units, wire.notices_of(units))
-        return [rows.commit_result(one) for one in reply]
+            reply = await self._commit(worker, units, wire.notices_of(units), source)
+        results = [rows.commit_result(one) for one in reply]
+        self._watcher.notify_commit(worker, left, results)
+        return results
 
     async def _commit(
-        self, worker: str, units: Sequence[Unit], notices: dict[ParentRef, bytes]
+        self, worker: str, units: Sequence[Unit], notices: dict[ParentRef, bytes], source: str
     ) -> Any:
-        concerned = any(map(concerns_others, units))
-
         def build() -> Request[Any]:
             arguments = (worker, wire.pack_units(units), wire.pack_notices(notices))
-            return self._request("commit", arguments, _same, self._source if concerned else "")
+            return self._request("commit", arguments, _same, source)
 
         reply = await self._run(build)
         if reply == b"dead":
@@ -307,8 +317,6 @@ class RedisBackend(RedisMoves):
                 f"worker {worker!r} sent no heartbeat for too long and was declared dead; what it "
                 "held belongs to other workers now, and nothing of this commit was stored"
             )
-        if concerned:
-            self._watcher.notify()
         return reply
 
     async def release_instances(self, worker: str, instances: Sequence[str]) -> list[str]:
@@ -354,7 +362,10 @@ class RedisBackend(RedisMoves):
     # --- questions ----------------------------------------------------------------------
 
     async def ask(self, question: NewQuestion) -> Effect:
-        return await self._change("ask", wire.pack_question(question))
+        asked = await self._write("ask", wire.pack_question(question), decode=_decode_effect)
+        if asked == "done":
+            self._watcher.notify(OF_QUESTIONS)
+        return asked
 
     async def take_questions(
         self,
@@ -373,7 +384,7 @@ class RedisBackend(RedisMoves):
 
     async def answer_questions(self, answers: Sequence[Answer]) -> None:
         await self._write("answer_questions", wire.pack_answers(answers), decode=_ignore)
-        self._watcher.notify()
+        self._watcher.notify(OF_NOTHING)
 
     async def replies(self, questions: Sequence[str]) -> list[bytes | None]:
         return await self._read("replies", wire.pack(list(questions)), decode=_same)
@@ -396,13 +407,17 @@ class RedisBackend(RedisMoves):
         wanted = (wire.pack_new(instances), int(reuse), *ending)
         created = await self._write("create", *wanted, decode=_flags)
         if any(created) or replacing is not None:
-            self._watcher.notify()
+            self._watcher.notify(OF_INSTANCES if replacing is None else EVERYTHING)
         return created
 
     async def send(
         self, instance: str, event: bytes, *, life: str | None = None, request: str = ""
     ) -> Effect:
-        return await self._change("send", instance, event, wire.meant(life), "", request)
+        sent = instance, event, wire.meant(life), "", request
+        effect = await self._write("send", *sent, decode=_decode_effect)
+        if effect == "done":
+            self._watcher.notify(OF_INSTANCES)
+        return effect
 
     async def create_and_send(
         self, new: NewInstance, event: bytes, *, request: str = ""
@@ -577,6 +592,9 @@ class RedisBackend(RedisMoves):
 
     def changes(self) -> int:
         return self._watcher.number
+
+    def changed(self, what: Concern, since: int, worker: str = "") -> bool:
+        return self._watcher.changed(what, since, worker)
 
     async def wait_change(self, seen: int, timeout: float) -> None:
         await self._watcher.wait(seen, timeout)

@@ -15,11 +15,20 @@ database has.
 from __future__ import annotations
 
 import abc
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Generic, TypeVar, TypeVarTuple
 
 from trioflow._model.limits import Limit, LimitKind, Limits
-from trioflow.backends._common.watching import Watcher, concerns_others
+from trioflow.backends._common.watching import (
+    EVERYTHING,
+    OF_ENDS,
+    OF_INSTANCES,
+    OF_NOTHING,
+    OF_QUESTIONS,
+    Watcher,
+    concerns_of,
+)
+from trioflow.backends.abc import Concern
 from trioflow.backends.commits import Answer, CommitFailure, NewInstance, NewQuestion, Unit
 from trioflow.backends.filters import Group, InstanceFilter
 from trioflow.backends.moves import Fence, MovedCommon, MovedInstance, Refusal
@@ -125,7 +134,11 @@ class SqlBackend(abc.ABC, Generic[S]):
         return await self._run(fn, self._store(), *args)
 
     async def _write(
-        self, fn: Callable[[SqlStore, *Ts], T], *args: *Ts, told: Callable[[T], object] = bool
+        self,
+        fn: Callable[[SqlStore, *Ts], T],
+        *args: *Ts,
+        told: Callable[[T], object] = bool,
+        about: Collection[Concern] = EVERYTHING,
     ) -> T:
         """Run a function that changes something, and tell those who wait for changes.
 
@@ -134,12 +147,13 @@ class SqlBackend(abc.ABC, Generic[S]):
             *args: With what, beside the store.
             told: Returns of the result whether there is something to tell; `_never` if that is
                 known before.
+            about: What the change may bring.
         """
         if told is _never:
             return await self._run(fn, self._store(), *args)
         result = await self._run(_announced, fn, self._store(), *args)
         if told(result):
-            self._watcher.notify()
+            self._watcher.notify(about)
         return result
 
     # --- workers ------------------------------------------------------------------------
@@ -194,8 +208,12 @@ class SqlBackend(abc.ABC, Generic[S]):
         return await self._write(taking.take_activities, wanted, limit, told=_never)
 
     async def commit(self, worker: str, units: Sequence[Unit]) -> list[CommitFailure | None]:
-        told = _always if any(map(concerns_others, units)) else _never
-        return await self._write(commit, worker, units, told=told)
+        left = concerns_of(units)
+        if left is None:
+            return await self._write(commit, worker, units, told=_never)
+        results = await self._run(_announced, commit, self._store(), worker, units)
+        self._watcher.notify_commit(worker, left, results)
+        return results
 
     async def release_instances(self, worker: str, instances: Sequence[str]) -> list[str]:
         return await self._write(leases.release_instances, worker, instances)
@@ -228,7 +246,7 @@ class SqlBackend(abc.ABC, Generic[S]):
     # --- questions ----------------------------------------------------------------------
 
     async def ask(self, question: NewQuestion) -> Effect:
-        return await self._write(asking.ask, question, told=_is_done)
+        return await self._write(asking.ask, question, told=_is_done, about=OF_QUESTIONS)
 
     async def take_questions(
         self,
@@ -243,7 +261,7 @@ class SqlBackend(abc.ABC, Generic[S]):
         return await self._write(asking.take_questions, asked, limit, told=_never)
 
     async def answer_questions(self, answers: Sequence[Answer]) -> None:
-        await self._write(asking.answer_questions, answers, told=_always)
+        await self._write(asking.answer_questions, answers, told=_always, about=OF_NOTHING)
 
     async def replies(self, questions: Sequence[str]) -> list[bytes | None]:
         return await self._read(asking.replies, questions)
@@ -260,18 +278,21 @@ class SqlBackend(abc.ABC, Generic[S]):
         reuse: bool = True,
         replacing: bytes | None = None,
     ) -> list[bool]:
-        told = any if replacing is None else _always
-        return await self._write(changes.create, instances, reuse, replacing, told=told)
+        told, about = (any, OF_INSTANCES) if replacing is None else (_always, EVERYTHING)
+        wanted = instances, reuse, replacing
+        return await self._write(changes.create, *wanted, told=told, about=about)
 
     async def send(
         self, instance: str, event: bytes, *, life: str | None = None, request: str = ""
     ) -> Effect:
-        return await self._write(changes.send, instance, event, life, request, told=_is_done)
+        sent = instance, event, life, request
+        return await self._write(changes.send, *sent, told=_is_done, about=OF_INSTANCES)
 
     async def create_and_send(
         self, new: NewInstance, event: bytes, *, request: str = ""
     ) -> Reached:
-        return await self._write(changes.create_and_send, new, event, request, told=_always)
+        sent = new, event, request
+        return await self._write(changes.create_and_send, *sent, told=_always, about=OF_INSTANCES)
 
     async def answers(self, requests: Sequence[RequestKey]) -> list[bytes | None]:
         return await self._read(reads.answers, requests)
@@ -279,10 +300,12 @@ class SqlBackend(abc.ABC, Generic[S]):
     async def cancel(
         self, instance: str, event: bytes, outcome: bytes, *, life: str | None = None
     ) -> Effect:
-        return await self._write(changes.cancel, instance, event, outcome, life, told=_is_done)
+        asked = instance, event, outcome, life
+        return await self._write(changes.cancel, *asked, told=_is_done, about=OF_ENDS)
 
     async def terminate(self, instance: str, outcome: bytes, *, life: str | None = None) -> Effect:
-        return await self._write(changes.terminate, instance, outcome, life, told=_is_done)
+        asked = instance, outcome, life
+        return await self._write(changes.terminate, *asked, told=_is_done, about=OF_ENDS)
 
     async def suspend(self, instance: str, report: bytes, *, life: str | None = None) -> Effect:
         return await self._write(changes.suspend, instance, report, life, told=_is_done)
@@ -397,6 +420,9 @@ class SqlBackend(abc.ABC, Generic[S]):
 
     def changes(self) -> int:
         return self._watcher.number
+
+    def changed(self, what: Concern, since: int, worker: str = "") -> bool:
+        return self._watcher.changed(what, since, worker)
 
     async def wait_change(self, seen: int, timeout: float) -> None:
         await self._watcher.wait(seen, timeout)

@@ -8,7 +8,8 @@ from typing import Any
 
 import anyio
 
-from trioflow.backends.abc import Backend
+from trioflow.backends._common.watching import selection_of
+from trioflow.backends.abc import Backend, Concern
 from trioflow.backends.records import Heartbeat
 from trioflow.errors import BackendUnavailable
 from trioflow.testing.clock import SimulatedClock
@@ -45,6 +46,7 @@ class Link:
         latency: float = 0.002,
     ) -> None:
         self._store = store
+        self._changed = selection_of(store)
         self._chance = chance
         self._clock = clock
         self._latency = latency
@@ -68,10 +70,14 @@ class Link:
         """Return the store's counter of changes."""
         return self._store.changes()
 
+    def changed(self, what: Concern, since: int, worker: str = "") -> bool:
+        """Return what the store knows of its changes."""
+        return self._changed(what, since, worker)
+
     async def wait_change(self, seen: int, timeout: float) -> None:
         """Wait until the store says that something has changed; what is cut hears nothing."""
         if self._is_cut:
-            await anyio.sleep(min(timeout, 1.0))
+            await self._clock.sleep(min(timeout, 1.0))
         else:
             await self._store.wait_change(seen, min(timeout, 60.0))
 
@@ -92,6 +98,7 @@ class Link:
                 raise BackendUnavailable("the answer was lost in the simulation")
             return result
 
+        self.__dict__[name] = call  # so that it is asked for once
         return call
 
     @property

@@ -6,13 +6,14 @@ All workers and clients share it, as they share the store.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from math import inf
 from typing import Any
 
 import anyio
 
-from trioflow.backends.abc import Backend
+from trioflow.backends._common.watching import selection_of
+from trioflow.backends.abc import Backend, Concern
 from trioflow.backends.commits import CommitFailure, Unit
 from trioflow.backends.records import Effect, Heartbeat, TakenActivities
 from trioflow.backends.resets import Reset, ResetResult
@@ -50,6 +51,7 @@ class Witness:
         self, store: Backend, ledger: Ledger, clock: SimulatedClock, chance: random.Random
     ) -> None:
         self._store = store
+        self._changed = selection_of(store)
         self._ledger = ledger
         self._clock = clock
         self._chance = chance
@@ -91,9 +93,13 @@ class Witness:
         """Return the store's counter of changes."""
         return self._store.changes()
 
-    async def wait_change(self, seen: int, timeout: float) -> None:
+    def changed(self, what: Concern, since: int, worker: str = "") -> bool:
+        """Return what the store knows of its changes."""
+        return self._changed(what, since, worker)
+
+    def wait_change(self, seen: int, timeout: float) -> Coroutine[Any, Any, None]:
         """Wait until the store says that something has changed."""
-        await self._store.wait_change(seen, timeout)
+        return self._store.wait_change(seen, timeout)
 
     def heartbeat(self, worker: str) -> Heartbeat:
         """Renew a worker's row."""
@@ -110,6 +116,7 @@ class Witness:
                 raise BackendUnavailable(_AWAY)
             return result
 
+        self.__dict__[name] = call  # so that it is asked for once
         return call
 
     def _check(self, name: str) -> None:

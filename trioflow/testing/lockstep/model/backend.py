@@ -12,7 +12,15 @@ from anyio.lowlevel import checkpoint
 
 from trioflow._model.attributes import index_rows
 from trioflow._model.limits import Limit, LimitKind, Limits
-from trioflow.backends._common.watching import Watcher
+from trioflow.backends._common.watching import (
+    EVERYTHING,
+    OF_INSTANCES,
+    OF_NOTHING,
+    OF_QUESTIONS,
+    Watcher,
+    concerns_of,
+)
+from trioflow.backends.abc import Concern
 from trioflow.backends.commits import Answer, CommitFailure, Message, NewInstance, NewQuestion, Unit
 from trioflow.backends.filters import Group, InstanceFilter
 from trioflow.backends.outbox import (
@@ -90,6 +98,9 @@ class Model:
     def changes(self) -> int:
         return self._watcher.number
 
+    def changed(self, what: Concern, since: int, worker: str = "") -> bool:
+        return self._watcher.changed(what, since, worker)
+
     async def wait_change(self, seen: int, timeout: float) -> None:
         await self._watcher.wait(seen, timeout)
 
@@ -156,7 +167,8 @@ class Model:
         for worker in dead:
             state.workers.pop(worker, None)
             self._free(worker, died=True)
-        self._watcher.notify()
+        if dead:
+            self._watcher.notify()
         return list(dead)
 
     async def release_worker(self, worker: str, *, died: bool = False) -> None:
@@ -220,7 +232,7 @@ class Model:
             raise LeaseLost(f"worker {worker!r} has no row")
         row.heartbeat_at = now
         failures = commit(self.state, worker, units, now)
-        self._watcher.notify()
+        self._watcher.notify_commit(worker, concerns_of(units), failures)
         return failures
 
     async def set_limit(self, limit: Limit) -> None:
@@ -292,7 +304,7 @@ class Model:
         for id in dict.fromkeys(new.id for new in instances) if replacing is not None else ():
             self.state.terminate(id, replacing or b"", None, now)
         created = [self.state.create(new, now, reuse=reuse) for new in instances]
-        self._watcher.notify()
+        self._watcher.notify(OF_INSTANCES if replacing is None else EVERYTHING)
         return created
 
     async def send(
@@ -301,11 +313,11 @@ class Model:
         await checkpoint()
         row = self.state.instances.get(instance)
         if not request or row is None or life not in (None, row.new.life):
-            return self._send(Message(instance, event, life=life))
+            return self._send(Message(instance, event, life=life), OF_INSTANCES)
         key = RequestKey(instance, row.new.life, request)
         if key in self.state.requests:
             return "unchanged"
-        update = self._send(Message(instance, event, life=life))
+        update = self._send(Message(instance, event, life=life), OF_INSTANCES)
         if update == "done":
             self.state.requests[key] = None
         return update
@@ -339,10 +351,10 @@ class Model:
         await checkpoint()
         return self._send(Message(instance, event, life=life, unstarted=outcome))
 
-    def _send(self, message: Message) -> Effect:
+    def _send(self, message: Message, about: frozenset[Concern] = EVERYTHING) -> Effect:
         if not self.state.deliver_or_end(message, self.now()):
             return self._missing(message.instance)
-        self._watcher.notify()
+        self._watcher.notify(about)
         return "done"
 
     def _missing(self, instance: str) -> Effect:
@@ -451,7 +463,7 @@ class Model:
         if row is None or row.new.life != question.life:
             return "not found"
         self.state.questions[question.id] = Question(question)
-        self._watcher.notify()
+        self._watcher.notify(OF_QUESTIONS)
         return "done"
 
     async def take_questions(
@@ -492,7 +504,7 @@ class Model:
         for answer in answers:
             if answer.request in self.state.questions:
                 self.state.questions[answer.request].answer = answer.data
-        self._watcher.notify()
+        self._watcher.notify(OF_NOTHING)
 
     async def replies(self, questions: Sequence[str]) -> list[bytes | None]:
         await checkpoint()
