@@ -10,6 +10,7 @@ import msgspec
 
 from trioflow._codec.values import Codec
 from trioflow._model.interceptors import Interceptor
+from trioflow._model.propagation import Propagator
 from trioflow._model.workflows import Workflow
 from trioflow._registry import Registry
 from trioflow.authoring import Signal
@@ -114,6 +115,7 @@ async def crash_everywhere(
     deadlines: bool = False,
     registry: Registry | None = None,
     codec: Codec | None = None,
+    propagators: Sequence[Propagator] = (),
     interceptors: Sequence[Interceptor] = (),
 ) -> CrashReport[R]:
     """Run a workflow once for each moment, and kill its worker exactly there.
@@ -136,6 +138,7 @@ async def crash_everywhere(
             earlier, alone and before each crash that can follow.
         registry: As there.
         codec: As there.
+        propagators: As there.
         interceptors: As there.
 
     Returns:
@@ -160,6 +163,7 @@ async def crash_everywhere(
             resets=resets,
             registry=registry,
             codec=codec,
+            propagators=propagators,
             interceptors=interceptors,
         )
         return simulation, schedule.seen

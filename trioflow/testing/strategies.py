@@ -18,6 +18,7 @@ except ImportError as exc:  # pragma: no cover
 
 from trioflow._codec.values import Codec
 from trioflow._model.interceptors import Interceptor, those_around
+from trioflow._model.propagation import Propagator
 from trioflow._model.workflows import Workflow
 from trioflow._registry import Registry
 from trioflow.authoring import Signal
@@ -73,6 +74,7 @@ async def explore(
     deploy: Workflow[..., Any] | None = None,
     registry: Registry | None = None,
     codec: Codec | None = None,
+    propagators: Sequence[Propagator] = (),
     interceptors: Sequence[Interceptor] = (),
     check: Callable[[Simulation[R]], object] | None = None,
     save_to: str | Path | None = None,
@@ -103,8 +105,9 @@ async def explore(
         deploy: As there.
         registry: As there.
         codec: As there.
-        interceptors: As there. Other processes do not have them: where one is around workflows,
-            nothing is replayed there.
+        propagators: As there. Other processes do not have them: where there is one, nothing is
+            replayed there.
+        interceptors: As there. Where one is around workflows, nothing is replayed there, either.
         check: As there.
         save_to: As there.
         examples: How many schedules are tried; by default 200, or what ``settings`` say.
@@ -136,6 +139,7 @@ async def explore(
             deploy=deploy,
             registry=registry,
             codec=codec,
+            propagators=propagators,
             interceptors=interceptors,
             check=check if side_by_side == 1 else None,
             save_to=save_to,
@@ -162,7 +166,7 @@ async def explore(
         error.add_note("the same schedule does not always show it")
         raise error from None
     # The new code has to fit all of them, the old one not those that the new one has gone on with.
-    if those_around(interceptors, "workflow"):
+    if propagators or those_around(interceptors, "workflow"):
         return
     newest = workflow if deploy is None else deploy
     await replay_elsewhere(newest, [simulation.history() for simulation in histories])

@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 from trioflow._codec.values import Codec, JsonCodec
 from trioflow._engine import guard
 from trioflow._model.interceptors import Interceptor
+from trioflow._model.propagation import Propagator
 from trioflow._model.workflows import Workflow
 from trioflow._registry import Registry, default_registry
 from trioflow.authoring import Signal
@@ -58,6 +59,7 @@ def simulate(
     deploy: Workflow[..., Any] | None = None,
     registry: Registry | None = None,
     codec: Codec | None = None,
+    propagators: Sequence[Propagator] = (),
     interceptors: Sequence[Interceptor] = (),
     check: Callable[[Simulation[R]], object] | None = None,
     save_to: str | Path | None = None,
@@ -87,6 +89,9 @@ def simulate(
         registry: Where sub-workflows and the types of activities are found; by default all that
             were decorated in this process.
         codec: How values are stored; by default `JsonCodec`.
+        propagators: Those of the workers and of the client, for ``activity_info().metadata``,
+            ``info().metadata`` and what they take over. They add to the metadata of the instance
+            what they find where this is called.
         interceptors: Those of the workers: they are around workflows, and around the functions that
             stand for activities. Those functions return at once, so an interceptor must not wait.
         check: Called with the simulation once it has ended. What it raises is an error found.
@@ -97,6 +102,8 @@ def simulate(
         The simulation: its ``status``, ``result()``, ``answers``, ``calls`` and ``trace``.
 
     Raises:
+        DefinitionError: ``activities`` has a name that is not registered, or a function that cannot
+            take the arguments of what it stands for.
         ReplayError: The workflow is not deterministic, or the new code does not fit the history.
         DeterminismError: The workflow does what it must not.
         Stuck: It does not end within a great many steps.
@@ -113,6 +120,7 @@ def simulate(
         codec=codec,
         instances=instances,
         deploy=deploy,
+        propagators=propagators,
         interceptors=interceptors,
     )
     simulation: Simulation[R] = Simulation(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
+from contextvars import copy_context
 from typing import Any
 
 import msgspec
@@ -15,6 +16,7 @@ from trioflow._model.activities import Activity
 from trioflow._model.commands import RunActivity, StartChild
 from trioflow._model.info import ActivityInfo, current_activity, current_heartbeat
 from trioflow._model.interceptors import Call, Interceptor, around
+from trioflow._model.propagation import Propagator
 from trioflow._model.retry import DEFAULT_ACTIVITY_RETRY
 from trioflow._model.workflows import Workflow
 from trioflow.errors import NonRetryable, TrioflowError
@@ -42,6 +44,7 @@ class SimulatedCall:
         fn: What stands for it.
         codec: For its arguments and results.
         now: The time.
+        propagators: What takes its metadata over.
         interceptors: What is around its function.
 
     Attributes:
@@ -62,6 +65,7 @@ class SimulatedCall:
         codec: Codec,
         now: float,
         *,
+        propagators: Sequence[Propagator] = (),
         interceptors: Sequence[Interceptor] = (),
     ) -> None:
         self.instance = instance
@@ -74,6 +78,7 @@ class SimulatedCall:
         self._definition = definition
         self._fn = fn
         self._codec = codec
+        self._propagators = propagators
         self._interceptors = interceptors
         self._scheduled_at = now
         self._heartbeat: Any = None
@@ -93,6 +98,16 @@ class SimulatedCall:
         if options is not None and options.timeout is not None:
             return options.timeout
         return self._definition.timeout
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        """What came with the call."""
+        command = self.command
+        if isinstance(command, RunActivity):
+            own = None if command.options is None else command.options.metadata
+        else:
+            own = command.metadata
+        return self.instance.metadata if own is None else own
 
     def __str__(self) -> str:
         attempt = "" if self.attempt == 1 else f", attempt {self.attempt},"
@@ -120,8 +135,13 @@ class SimulatedCall:
 
     def run(self) -> ev.Event:
         """Make an attempt; return the event of its success. Raises what the function raises."""
+        # As in production, no attempt sees what another one has put into its context.
+        return copy_context().run(self._run)
+
+    def _run(self) -> ev.Event:
         args, kwargs = self.arguments()
-        token = current_activity.set(
+        metadata = self.metadata
+        current_activity.set(
             ActivityInfo(
                 activity=self.name,
                 instance=self.instance.id,
@@ -132,14 +152,13 @@ class SimulatedCall:
                 queue=self.command.queue,
                 life=self.instance.life,
                 heartbeat=self._heartbeat,
+                metadata=metadata,
             )
         )
-        beating = current_heartbeat.set(self._beat)
-        try:
-            result = self._called(args, kwargs)
-        finally:
-            current_activity.reset(token)
-            current_heartbeat.reset(beating)
+        current_heartbeat.set(self._beat)
+        for propagator in self._propagators:
+            propagator.extract(metadata)
+        result = self._called(args, kwargs)
         type_ = Any if self._definition is None else self._definition.signature.result_type
         what = f"{self.name}() result"
         data = msgspec.Raw(encode_checked(self._codec, result, type_, what))

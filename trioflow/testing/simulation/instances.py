@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -20,6 +20,7 @@ from trioflow._model.attributes import Stored
 from trioflow._model.commands import StartOptions
 from trioflow._model.info import Identity, TaskInfo
 from trioflow._model.interceptors import Interceptor
+from trioflow._model.propagation import Propagator
 from trioflow._model.rules import CURRENT_RULES
 from trioflow._model.turns import Continued, Outcome, Turn, decode_turn, encode_turn
 from trioflow._model.workflows import Workflow
@@ -36,6 +37,7 @@ class SimulatedInstance:
         id: Its id.
         parent: Who started it, ``None`` for a client.
         number: Its present execution.
+        metadata: What its start was given, and what propagators have added.
         life: What tells it from other instances of its id.
         turns: The present execution's turns in their stored form.
         inbox: The events that no turn has consumed, each with the time when it happened.
@@ -58,6 +60,8 @@ class SimulatedInstance:
         start_at: float = 0.0,
         options: StartOptions | None = None,
         attributes: Stored | None = None,
+        metadata: Mapping[str, str] | None = None,
+        propagators: Sequence[Propagator] = (),
         interceptors: Sequence[Interceptor] = (),
     ) -> None:
         self.workflow = workflow
@@ -65,6 +69,7 @@ class SimulatedInstance:
         self.parent = parent
         self.number = 1
         self.life = _bits(id)
+        self.metadata = dict(metadata or {})
         self.turns: list[bytes] = []
         self.inbox: list[tuple[float, ev.Event]] = []
         self.wake_at: float | None = start_at if start_at > now else None
@@ -78,6 +83,7 @@ class SimulatedInstance:
         self._max_events = 0 if options is None else options.max_events or 0
         self._input = input
         self._codec = codec
+        self._propagators = propagators
         self._interceptors = interceptors
         self._earlier: list[StoredExecution] = []
         self._carried: list[ev.Message] = []
@@ -217,7 +223,12 @@ class SimulatedInstance:
     def _replayed(self) -> Execution:
         identity = Identity(self.id, self.number, "default", 0, self.life)
         execution = StrictExecution(
-            self.workflow, identity, self._codec, Caller, interceptors=self._interceptors
+            self.workflow,
+            identity,
+            self._codec,
+            Caller,
+            propagators=self._propagators,
+            interceptors=self._interceptors,
         )
         try:
             execution.replay([decode_turn(data) for data in self.turns])
@@ -237,6 +248,7 @@ class SimulatedInstance:
             deadline_at=self._deadline_at,
             max_events=self._max_events,
             attributes=self._attributes,
+            metadata=self.metadata,
         )
 
 

@@ -29,6 +29,7 @@ from trioflow._model.commands import (
     TerminateInstance,
 )
 from trioflow._model.interceptors import Interceptor, those_around
+from trioflow._model.propagation import Propagator, injected
 from trioflow._model.turns import Cancelled, Completed, Continued, Failed, Outcome
 from trioflow._model.workflows import Workflow
 from trioflow._registry import Registry
@@ -41,7 +42,7 @@ from trioflow.errors import (
     TrioflowError,
 )
 from trioflow.testing.claims import Claimant, SharedClaims
-from trioflow.testing.fakes import FakeCall
+from trioflow.testing.fakes import FakeCall, check_fake, definition_of, refuse_name
 from trioflow.testing.simulation.calls import SimulatedCall
 from trioflow.testing.simulation.instances import SimulatedInstance
 from trioflow.testing.tester import DEFAULT_START
@@ -64,6 +65,7 @@ class World:
         codec: How values are stored.
         instances: How many roots.
         deploy: The new code of the workflow, if there is some.
+        propagators: For the metadata of the roots, and of all calls.
         interceptors: What is around workflows and activities.
 
     Attributes:
@@ -89,23 +91,31 @@ class World:
         codec: Codec,
         instances: int,
         deploy: Workflow[..., Any] | None,
+        propagators: Sequence[Propagator] = (),
         interceptors: Sequence[Interceptor] = (),
     ) -> None:
         self.trace: list[str] = []
+        self._propagators = propagators
         self._of_workflows = those_around(interceptors, "workflow")
         self._of_activities = those_around(interceptors, "activity")
         self.now = DEFAULT_START
         self.codec = codec
         self.deploy = deploy
         self._workflow = workflow
-        self._functions = {name_of(key): (key, fn) for key, fn in functions.items()}
         self._registry = registry
+        self._functions: dict[str, tuple[Activity[..., Any] | Workflow[..., Any], Any]] = {}
+        for key, fn in functions.items():
+            named = workflow if key == workflow.name else key
+            definition = definition_of(named, registry, "activities=")
+            check_fake(definition, fn)
+            self._functions[definition.name] = definition, fn
         self.open: list[SimulatedCall] = []
         self.noted: dict[str, list[FakeCall]] = {}
         self.answers: dict[str, AnswerUpdate] = {}
         self.shared: SharedClaims[ev.Event] = SharedClaims(self._is_there, self._grant)
         self.instances: dict[str, SimulatedInstance] = {}
         self.roots: list[SimulatedInstance] = []
+        metadata = injected(propagators, workflow.metadata)
         for number in range(1, instances + 1):
             root = SimulatedInstance(
                 workflow,
@@ -114,6 +124,8 @@ class World:
                 None,
                 codec,
                 now=self.now,
+                metadata=metadata,
+                propagators=propagators,
                 interceptors=self._of_workflows,
             )
             self.roots.append(root)
@@ -283,7 +295,14 @@ class World:
     ) -> None:
         around = self._of_activities if isinstance(command, RunActivity) else ()
         call = SimulatedCall(
-            instance, command, definition, fn, self.codec, self.now, interceptors=around
+            instance,
+            command,
+            definition,
+            fn,
+            self.codec,
+            self.now,
+            propagators=self._propagators,
+            interceptors=around,
         )
         self.open.append(call)
 
@@ -326,6 +345,8 @@ class World:
             start_at=command.start_at,
             options=command.options,
             attributes=command.attributes,
+            metadata=parent.metadata if command.metadata is None else command.metadata,
+            propagators=self._propagators,
             interceptors=self._of_workflows,
         )
         self.instances[child.id] = child
@@ -354,6 +375,8 @@ class World:
                 start_at=command.start_at,
                 options=command.options,
                 attributes=command.attributes,
+                metadata=sender.metadata if command.metadata is None else command.metadata,
+                propagators=self._propagators,
                 interceptors=self._of_workflows,
             )
         sender.inbox.append((self.now, answer))
@@ -458,6 +481,15 @@ class World:
             lines.append(f"instance {instance.id!r} ({instance.workflow.name}) waits:")
             lines += [f"  {line}" for line in show_tasks(instance.tasks())]
         return "\n".join(lines)
+
+    def calls_of(self, key: Activity[..., Any] | Workflow[..., Any] | str) -> list[FakeCall]:
+        """Return the attempts of an activity, or the calls of a faked sub-workflow."""
+        name = name_of(key)
+        if isinstance(key, str) and name not in self._functions:
+            known = {*self._functions, *self._registry.activities, *self._registry.workflows}
+            if name not in known:
+                refuse_name(name, [*known], "called()")
+        return self.noted.get(name, [])
 
 
 def name_of(key: Activity[..., Any] | Workflow[..., Any] | str) -> str:
