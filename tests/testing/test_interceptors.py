@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+from contextvars import ContextVar
+
 import anyio
 import pytest
 
@@ -12,8 +15,12 @@ from trioflow import (
     RemoteError,
     RetryPolicy,
     Signal,
+    activity_info,
+    continue_as_new,
+    info,
     side_effect,
 )
+from trioflow.errors import TrioflowError
 from trioflow.testing import (
     Cluster,
     ReplayError,
@@ -167,3 +174,116 @@ async def test_a_stuck_test_says_where_it_waits_with_them():
     with pytest.raises(Stuck, match=r"number"):
         async with open_tester(registry=flows, interceptors=[Around()]) as tester:
             await tester.run(work, 1)
+
+
+# --- propagators --------------------------------------------------------------------------------
+
+tenant = ContextVar("tenant")
+ordered = Registry()
+
+
+@ordered.activity
+async def who(at: str) -> str:
+    raise AssertionError("the real one")
+
+
+@ordered.workflow
+async def below() -> str:
+    return await who(f"{tenant.get()} in a sub-workflow")
+
+
+@ordered.workflow
+async def above(rounds: int) -> list[str]:
+    first = await who(f"{tenant.get()} in round {rounds}, {info().metadata}")
+    if rounds:
+        continue_as_new(rounds - 1)
+    tenant.set("other")
+    return [first, await below(), await who("")]
+
+
+@ordered.workflow
+async def plainly() -> str:
+    return await who.options(retry=RetryPolicy(max_attempts=1))("")
+
+
+def seen(at):
+    return f"{at}, {tenant.get()} in the activity, {activity_info().metadata}"
+
+
+def forgets(at):
+    tenant.set("forgotten")  # seen by this attempt alone
+    return seen(at)
+
+
+PROPAGATED = {
+    "registry": ordered,
+    "activities": {who: seen},
+    "propagators": [ContextVars(tenant=tenant)],
+}
+SEEN = [
+    "acme in round 0, {'tenant': 'acme'}, acme in the activity, {'tenant': 'acme'}",
+    "other in a sub-workflow, other in the activity, {'tenant': 'other'}",
+    ", other in the activity, {'tenant': 'other'}",
+]
+
+
+@pytest.fixture
+def of_a_tenant():
+    token = tenant.set("acme")
+    yield
+    tenant.reset(token)
+
+
+def test_a_simulation_has_propagators(of_a_tenant):
+    assert simulate(above, 1, **PROPAGATED).result() == SEEN
+    with_options = above.options(metadata={"tenant": "acme", "more": "x"})
+    first, *_ = simulate(with_options, 0, **PROPAGATED).result()
+    assert first.endswith("{'tenant': 'acme', 'more': 'x'}")
+    without = {**PROPAGATED, "propagators": []}
+    assert simulate(above, 0, **without).status == "failed"
+
+
+def test_an_attempt_in_a_simulation_has_a_context_of_its_own(of_a_tenant):
+    simulation = simulate(above, 1, **{**PROPAGATED, "activities": {who: forgets}})
+    assert simulation.result()[0].startswith("acme in round 0")
+    assert tenant.get() == "acme"
+
+
+async def test_searches_have_propagators(of_a_tenant):
+    def check(simulation):
+        if simulation.status == "completed":
+            assert simulation.result() == SEEN
+
+    searched = {**PROPAGATED, "failures": False}
+    await explore(above, 1, check=check, examples=20, seed=1, **searched)
+    report = await crash_everywhere(above, 1, **PROPAGATED)
+    assert report.results == {f"completed: {SEEN!r}": len(report.runs)}
+
+
+@pytest.mark.parametrize("backend", ["trio", "asyncio"])
+def test_the_tester_has_propagators(backend, of_a_tenant):
+    async def main():
+        propagators = PROPAGATED["propagators"]
+        async with open_tester(registry=ordered, propagators=propagators) as tester:
+            tester.fake(who, seen)
+            assert await tester.run(above, 1) == SEEN
+
+    anyio.run(main, backend=backend)
+
+
+def test_what_a_propagator_raises_fails_the_attempt():
+    class Refuses:
+        def inject(self, metadata):
+            metadata["x"] = "y"
+
+        def extract(self, metadata):
+            with contextlib.suppress(TrioflowError):
+                activity_info()
+                raise ValueError(f"no {metadata['x']}")
+
+    simulation = simulate(
+        plainly, registry=ordered, activities={who: seen}, propagators=[Refuses()]
+    )
+    assert simulation.status == "failed"
+    with pytest.raises(ValueError, match="no y"):
+        simulation.result()

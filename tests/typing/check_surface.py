@@ -25,6 +25,7 @@ from trioflow import (
     ExecutionHistory,
     Handle,
     Info,
+    Interceptor,
     JsonCodec,
     Propagator,
     Query,
@@ -272,8 +273,12 @@ async def replaying(handle: Handle[int]) -> None:
     check_replay(7, checkout)  # type: ignore[arg-type]
 
 
-async def simulating(schedule: Schedule) -> None:
+async def simulating(schedule: Schedule, one: Propagator, around: Interceptor) -> None:
     update: SimulatedUpdate = (add, 3)
+    simulate(checkout, "tea", interceptors=[around], propagators=[one])
+    simulate(checkout, "tea", propagators=[around])  # type: ignore[list-item]
+    await crash_everywhere(checkout, "tea", interceptors=[around], propagators=[one])
+    await explore(checkout, "tea", interceptors=[around], propagators=[one])
     found = simulate(checkout, "tea", schedule=schedule, updates=[update], signals=[(go, 1)])
     assert_type(found, Simulation[int])
     assert_type(found.result(), int)

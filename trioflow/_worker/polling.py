@@ -46,7 +46,7 @@ class PollTimer:
             everything: Look for all there is.
         """
         everything, self._told = everything or self._told, False
-        due = [kind for kind in _KINDS if everything or self._is_due(kind, worker)]
+        due: list[Kind] = [kind for kind in _KINDS if everything or self._is_due(kind, worker)]
         for kind in due:
             self._at[kind] = math.inf
             self._seen[kind] = None

@@ -2,20 +2,116 @@
 
 from __future__ import annotations
 
+import difflib
 import inspect
-from collections.abc import Awaitable, Callable
-from typing import Any, Generic, ParamSpec, TypeVar
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Generic, NoReturn, ParamSpec, TypeVar, cast
 
+from trioflow._codec.signatures.signatures import CallSignature
 from trioflow._model.activities import Activity
 from trioflow._model.info import current_activity
 from trioflow._model.workflows import Workflow
 from trioflow._registry import Registry
 from trioflow.authoring import is_replaying
+from trioflow.errors import DefinitionError
 
-__all__ = ["Fake", "FakeCall", "FakingRegistry"]
+__all__ = ["Fake", "FakeCall", "FakingRegistry", "check_fake", "definition_of", "refuse_name"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+_POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+
+
+def definition_of(
+    given: object, registry: Registry, called: str
+) -> Activity[..., Any] | Workflow[..., Any]:
+    """Return what a fake stands in for, which may be given by its name.
+
+    Args:
+        given: An activity, a workflow, or a name.
+        registry: Where names are looked up.
+        called: What it was given to, for messages: ``"fake()"``.
+
+    Raises:
+        DefinitionError: It is nothing of the kind, or there is none of that name.
+    """
+    if isinstance(given, Activity | Workflow):
+        return cast("Activity[..., Any] | Workflow[..., Any]", given)
+    if not isinstance(given, str):
+        raise DefinitionError(
+            f"{called} takes an activity, a workflow, or the name of one, not {given!r}"
+        )
+    found = registry.activities.get(given) or registry.workflows.get(given)
+    if found is None:
+        refuse_name(given, [*registry.activities, *registry.workflows], called)
+    return found
+
+
+def refuse_name(name: str, names: Sequence[str], called: str) -> NoReturn:
+    """Say that nothing has a name, and what there is.
+
+    Raises:
+        DefinitionError: Always.
+    """
+    if near := difflib.get_close_matches(name, names, n=1):
+        hint = f"did you mean {near[0]!r}?"
+    elif names:
+        hint = f"there are {', '.join(map(repr, sorted(names)))}"
+    else:
+        hint = "there is none at all: give registry=, or import the module that defines it"
+    raise DefinitionError(
+        f"{called} does not know the name {name!r}; {hint} (What is only known by its name is "
+        "given as what it is called with: activity_by_name(…) or workflow_by_name(…).)"
+    )
+
+
+def check_fake(definition: Activity[..., Any] | Workflow[..., Any], fn: object) -> None:
+    """Check that a function can be called in place of another one.
+
+    Raises:
+        DefinitionError: It cannot take all arguments that the other takes, or needs more, or is no
+            function.
+    """
+    name = definition.name
+    if not callable(fn):
+        raise DefinitionError(
+            f"what stands in for {name!r} is a function, which is called in its place, not {fn!r}; "
+            f"for that as the result give lambda *args, **kwargs: {fn!r}"
+        )
+    signature = definition.signature
+    if type(signature) is not CallSignature:
+        return  # its parameters are not known here
+    try:
+        takes = inspect.signature(fn)
+    except (TypeError, ValueError):
+        return  # nor are those of the function
+    kinds = inspect.Parameter
+    args: list[str] = []
+    needed: list[str] = []
+    kwargs: dict[str, str] = {}
+    for each in signature.parameters:
+        if each.kind is kinds.KEYWORD_ONLY:
+            kwargs[each.name] = each.name
+        elif each.kind is kinds.VAR_KEYWORD:
+            kwargs["other_name"] = each.name
+        else:
+            args.append(each.name)
+        if each.default is kinds.empty and each.kind in _POSITIONAL:
+            needed.append(each.name)
+    required = {
+        each.name: each.name
+        for each in signature.parameters
+        if each.kind is kinds.KEYWORD_ONLY and each.default is kinds.empty
+    }
+    try:
+        takes.bind(*args, **kwargs)
+        takes.bind(*needed, **required)
+    except TypeError as exc:
+        raise DefinitionError(
+            f"what stands in for {name!r} is called with the same arguments and cannot take them: "
+            f"{exc}. The original is {signature}, what stands in for it takes {takes}"
+        ) from None
 
 
 class FakeCall:

@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Sequ
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Any, ParamSpec, TypeVar, cast, overload
+from typing import Any, ParamSpec, TypeVar, overload
 
 import anyio
 import anyio.abc
@@ -29,7 +29,13 @@ from trioflow.backends.commits import NewInstance
 from trioflow.backends.memory import MemoryBackend
 from trioflow.errors import TrioflowError
 from trioflow.testing.clock import virtual_time
-from trioflow.testing.fakes import Fake, FakingRegistry
+from trioflow.testing.fakes import (
+    Fake,
+    FakingRegistry,
+    check_fake,
+    definition_of,
+    refuse_name,
+)
 from trioflow.testing.listening import ListeningStore
 from trioflow.testing.stuck import Stuck, report_of
 
@@ -131,9 +137,14 @@ class Tester:
         not started it. What the function raises fails the test.
 
         Args:
-            workflow: The workflow, or its name.
+            workflow: The workflow, or the name under which it is registered.
             fn: Takes the handle; async or not.
+
+        Raises:
+            DefinitionError: There is no workflow of that name.
         """
+        if isinstance(workflow, str) and workflow not in self._registry.workflows:
+            refuse_name(workflow, [*self._registry.workflows], "on_start()")
         self._listeners.append((workflow, fn))
 
     def _began(self, new: NewInstance) -> None:
@@ -185,30 +196,30 @@ class Tester:
         stands in for. The function runs in the test's loop, also if the activity has a thread.
 
         Args:
-            definition: The activity or the workflow, or its name. A name that is not registered
-                becomes an activity.
-            fn: What to call instead, async or not. The fake of a workflow runs as a workflow: what
-                it awaits is durable.
+            definition: The activity or the workflow, or the name under which it is registered.
+                What is only known by its name is given as `activity_by_name` or `workflow_by_name`
+                return it.
+            fn: What to call instead, async or not, with the same arguments. The fake of a workflow
+                runs as a workflow: what it awaits is durable.
             times: How many calls are expected by the end of the test; ``None`` for any number.
 
         Returns:
             The fake, whose ``calls`` are recorded.
 
         Raises:
+            DefinitionError: There is no activity or workflow of that name, or the function cannot
+                take the arguments of the original.
             UnmetExpectations: At the end of the block, if ``times`` does not hold.
         """
-        name = definition if isinstance(definition, str) else definition.name
-        fake: Fake[..., Any] = Fake(name, fn, times, lambda: self.elapsed)
+        faked = definition_of(definition, self._registry, "fake()")
+        check_fake(faked, fn)
+        fake: Fake[..., Any] = Fake(faked.name, fn, times, lambda: self.elapsed)
         self._fakes.append(fake)
-        if isinstance(definition, str):
-            registry = self._registry
-            definition = registry.activities.get(name) or registry.workflows.get(name)
-        if isinstance(definition, Workflow):
-            stand_in: Any = copy.copy(cast("Workflow[..., Any]", definition))
+        stand_in: Any = copy.copy(faked)
+        if isinstance(faked, Workflow):
             stand_in.fn = fake.call_workflow
             self._registry.replace_workflow(stand_in)
             return fake
-        stand_in = Activity(fn, name=name) if definition is None else copy.copy(definition)
         stand_in.fn, stand_in.runtime = fake.call_activity, "async"
         stand_in.transactional = False
         self._registry.replace_activity(stand_in)

@@ -133,6 +133,14 @@ class CallSignature:
         return cls(fn, method=method, localns=localns)
 
     @property
+    def parameters(self) -> tuple[inspect.Parameter, ...]:
+        """The parameters; that of ``self`` is not among them."""
+        return self._parameters
+
+    def __str__(self) -> str:
+        return f"{self.name}{self._signature}"
+
+    @property
     def result_type(self) -> Any:
         """The declared type of the result; ``Any`` if there is none, ``NoneType`` for ``None``.
 

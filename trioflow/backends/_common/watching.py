@@ -13,9 +13,24 @@ from trioflow.backends._common.backoff import Backoff
 from trioflow.backends.abc import Backend, Concern, SelectiveBackend
 from trioflow.backends.commits import CommitFailure, Unit
 
-__all__ = ["EVERYTHING", "Watcher", "concerns_of", "selection_of"]
+__all__ = [
+    "EVERYTHING",
+    "OF_ENDS",
+    "OF_INSTANCES",
+    "OF_NOTHING",
+    "OF_QUESTIONS",
+    "Watcher",
+    "concerns_of",
+    "selection_of",
+]
 
 EVERYTHING: frozenset[Concern] = frozenset(get_args(Concern))
+OF_INSTANCES: frozenset[Concern] = frozenset({"instances"})
+OF_ENDS: frozenset[Concern] = frozenset({"instances", "cancels", "outcomes"})
+OF_ACTIVITIES: frozenset[Concern] = frozenset({"activities"})
+OF_ANSWERS: frozenset[Concern] = frozenset({"outcomes"})
+OF_QUESTIONS: frozenset[Concern] = frozenset({"questions"})
+OF_NOTHING: frozenset[Concern] = frozenset()  # but for clients that wait for any change
 
 _SHORTEST = 0.002  # seconds
 
@@ -68,7 +83,7 @@ class Watcher:
             results: Which of them were refused. That is news to the worker, which looks anew.
         """
         if left is not None:
-            refused = any(result is not None for result in results)
+            refused = any(results)
             known = left.known and not refused
             self.notify(EVERYTHING if refused else left.about, worker if known else "")
 
@@ -152,31 +167,34 @@ class Concerns(NamedTuple):
     known: bool
 
 
-def concerns_of(units: Sequence[Unit]) -> Concerns | None:
+def concerns_of(units: Sequence[Unit]) -> Concerns | None:  # noqa: C901 - on the hot path
     """Return what units leave for others, ``None`` for nothing at all.
 
     Places that become free under limits are not among it: a worker that knows limits looks anyway.
     """
-    about: set[Concern] = set()
+    about: frozenset[Concern] = OF_NOTHING
     known, told = True, False
     for unit in units:
         if unit.results:
-            about.add("instances")
+            about |= OF_INSTANCES
             known = False
         if unit.retries:
-            about.add("activities")
+            about |= OF_ACTIVITIES
             known = False
         for commit in unit.instances:
-            if not commit.leased:
-                about.add("instances")
-                known = known and not commit.due and not commit.continued and commit.new is None
             if commit.messages or commit.cancelled or commit.closing or commit.suspended:
-                about.update(("instances", "cancels", "outcomes"))
+                about |= OF_ENDS
                 known = False
+            elif not commit.leased:
+                about |= OF_INSTANCES
+                if commit.due or commit.continued or commit.new:
+                    known = False
             if commit.answers:
-                about.add("outcomes")
-            if any(not new.leased for new in commit.activities):
-                about.add("activities")
-                known = False
+                about |= OF_ANSWERS
+            for new in commit.activities:
+                if not new.leased:
+                    about |= OF_ACTIVITIES
+                    known = False
+                    break
             told = told or commit.read_along
     return Concerns(about, known) if about or told else None

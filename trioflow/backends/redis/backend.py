@@ -18,7 +18,14 @@ from trioflow._model.limits import Limit, LimitKind, Limits
 from trioflow.backends._common.connections import Connections
 from trioflow.backends._common.notices import child_terminated
 from trioflow.backends._common.thread import StorageThread
-from trioflow.backends._common.watching import EVERYTHING, Watcher, concerns_of
+from trioflow.backends._common.watching import (
+    EVERYTHING,
+    OF_INSTANCES,
+    OF_NOTHING,
+    OF_QUESTIONS,
+    Watcher,
+    concerns_of,
+)
 from trioflow.backends.abc import Concern
 from trioflow.backends.commits import Answer, CommitFailure, NewInstance, NewQuestion, Unit
 from trioflow.backends.filters import Group, InstanceFilter
@@ -357,7 +364,7 @@ class RedisBackend(RedisMoves):
     async def ask(self, question: NewQuestion) -> Effect:
         asked = await self._write("ask", wire.pack_question(question), decode=_decode_effect)
         if asked == "done":
-            self._watcher.notify(("questions",))
+            self._watcher.notify(OF_QUESTIONS)
         return asked
 
     async def take_questions(
@@ -377,7 +384,7 @@ class RedisBackend(RedisMoves):
 
     async def answer_questions(self, answers: Sequence[Answer]) -> None:
         await self._write("answer_questions", wire.pack_answers(answers), decode=_ignore)
-        self._watcher.notify(())
+        self._watcher.notify(OF_NOTHING)
 
     async def replies(self, questions: Sequence[str]) -> list[bytes | None]:
         return await self._read("replies", wire.pack(list(questions)), decode=_same)
@@ -400,7 +407,7 @@ class RedisBackend(RedisMoves):
         wanted = (wire.pack_new(instances), int(reuse), *ending)
         created = await self._write("create", *wanted, decode=_flags)
         if any(created) or replacing is not None:
-            self._watcher.notify(("instances",) if replacing is None else EVERYTHING)
+            self._watcher.notify(OF_INSTANCES if replacing is None else EVERYTHING)
         return created
 
     async def send(
@@ -409,7 +416,7 @@ class RedisBackend(RedisMoves):
         sent = instance, event, wire.meant(life), "", request
         effect = await self._write("send", *sent, decode=_decode_effect)
         if effect == "done":
-            self._watcher.notify(("instances",))
+            self._watcher.notify(OF_INSTANCES)
         return effect
 
     async def create_and_send(

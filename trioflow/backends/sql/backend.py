@@ -19,7 +19,15 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Generic, TypeVar, TypeVarTuple
 
 from trioflow._model.limits import Limit, LimitKind, Limits
-from trioflow.backends._common.watching import EVERYTHING, Watcher, concerns_of
+from trioflow.backends._common.watching import (
+    EVERYTHING,
+    OF_ENDS,
+    OF_INSTANCES,
+    OF_NOTHING,
+    OF_QUESTIONS,
+    Watcher,
+    concerns_of,
+)
 from trioflow.backends.abc import Concern
 from trioflow.backends.commits import Answer, CommitFailure, NewInstance, NewQuestion, Unit
 from trioflow.backends.filters import Group, InstanceFilter
@@ -249,7 +257,7 @@ class SqlBackend(abc.ABC, Generic[S]):
     # --- questions ----------------------------------------------------------------------
 
     async def ask(self, question: NewQuestion) -> Effect:
-        return await self._write(asking.ask, question, told=_is_done, about=("questions",))
+        return await self._write(asking.ask, question, told=_is_done, about=OF_QUESTIONS)
 
     async def take_questions(
         self,
@@ -264,7 +272,7 @@ class SqlBackend(abc.ABC, Generic[S]):
         return await self._write(asking.take_questions, asked, limit, told=_never)
 
     async def answer_questions(self, answers: Sequence[Answer]) -> None:
-        await self._write(asking.answer_questions, answers, told=_always, about=())
+        await self._write(asking.answer_questions, answers, told=_always, about=OF_NOTHING)
 
     async def replies(self, questions: Sequence[str]) -> list[bytes | None]:
         return await self._read(asking.replies, questions)
@@ -281,7 +289,7 @@ class SqlBackend(abc.ABC, Generic[S]):
         reuse: bool = True,
         replacing: bytes | None = None,
     ) -> list[bool]:
-        told, about = (any, _FOR_INSTANCES) if replacing is None else (_always, EVERYTHING)
+        told, about = (any, OF_INSTANCES) if replacing is None else (_always, EVERYTHING)
         wanted = instances, reuse, replacing
         return await self._write(changes.create, *wanted, told=told, about=about)
 
@@ -289,13 +297,13 @@ class SqlBackend(abc.ABC, Generic[S]):
         self, instance: str, event: bytes, *, life: str | None = None, request: str = ""
     ) -> Effect:
         sent = instance, event, life, request
-        return await self._write(changes.send, *sent, told=_is_done, about=_FOR_INSTANCES)
+        return await self._write(changes.send, *sent, told=_is_done, about=OF_INSTANCES)
 
     async def create_and_send(
         self, new: NewInstance, event: bytes, *, request: str = ""
     ) -> Reached:
         sent = new, event, request
-        return await self._write(changes.create_and_send, *sent, told=_always, about=_FOR_INSTANCES)
+        return await self._write(changes.create_and_send, *sent, told=_always, about=OF_INSTANCES)
 
     async def answers(self, requests: Sequence[RequestKey]) -> list[bytes | None]:
         return await self._read(reads.answers, requests)
@@ -304,11 +312,11 @@ class SqlBackend(abc.ABC, Generic[S]):
         self, instance: str, event: bytes, outcome: bytes, *, life: str | None = None
     ) -> Effect:
         asked = instance, event, outcome, life
-        return await self._write(changes.cancel, *asked, told=_is_done, about=_OF_ENDS)
+        return await self._write(changes.cancel, *asked, told=_is_done, about=OF_ENDS)
 
     async def terminate(self, instance: str, outcome: bytes, *, life: str | None = None) -> Effect:
         asked = instance, outcome, life
-        return await self._write(changes.terminate, *asked, told=_is_done, about=_OF_ENDS)
+        return await self._write(changes.terminate, *asked, told=_is_done, about=OF_ENDS)
 
     async def suspend(self, instance: str, report: bytes, *, life: str | None = None) -> Effect:
         return await self._write(changes.suspend, instance, report, life, told=_is_done)

@@ -23,6 +23,7 @@ from __future__ import annotations
 from trioflow.testing.conformance import (
     activities,
     cancels,
+    changing,
     clients,
     commits,
     endings,
@@ -55,6 +56,6 @@ def conformance_cases() -> list[Case]:
     modules = (
         *(instances, commits, endings, executions, messages, times, activities, cancels),
         *(workers, suspects, lives, clients, priorities, requests, questions, resets, searching),
-        *(schedules, limits, outbox, sharing, troubles, moves),
+        *(schedules, limits, outbox, sharing, troubles, moves, changing),
     )
     return [case for module in modules for case in module.CASES]

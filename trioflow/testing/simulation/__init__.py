@@ -102,6 +102,8 @@ def simulate(
         The simulation: its ``status``, ``result()``, ``answers``, ``calls`` and ``trace``.
 
     Raises:
+        DefinitionError: ``activities`` has a name that is not registered, or a function that cannot
+            take the arguments of what it stands for.
         ReplayError: The workflow is not deterministic, or the new code does not fit the history.
         DeterminismError: The workflow does what it must not.
         Stuck: It does not end within a great many steps.

@@ -23,7 +23,7 @@ from trioflow.testing.simulation.calls import SimulatedCall, SimulatedFailure, S
 from trioflow.testing.simulation.instances import SimulatedInstance
 from trioflow.testing.simulation.resets import places_of, reset
 from trioflow.testing.simulation.schedules import Schedule
-from trioflow.testing.simulation.world import World, name_of
+from trioflow.testing.simulation.world import World
 from trioflow.testing.stuck import Stuck
 
 __all__ = ["Hazards", "SimulatedUpdate", "Simulation"]
@@ -142,8 +142,12 @@ class Simulation(Generic[R]):
                 raise Stuck(self._world.where_it_waits())
 
     def called(self, activity: Activity[..., Any] | Workflow[..., Any] | str) -> list[FakeCall]:
-        """Return the calls of an activity, or of a faked sub-workflow; every attempt counts."""
-        return self._world.noted.get(name_of(activity), [])
+        """Return the calls of an activity, or of a faked sub-workflow; every attempt counts.
+
+        Raises:
+            DefinitionError: There is nothing of that name.
+        """
+        return self._world.calls_of(activity)
 
     def repeated(self) -> dict[str, int]:
         """Return the activities whose function returned more than once for one call."""

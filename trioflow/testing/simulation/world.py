@@ -42,7 +42,7 @@ from trioflow.errors import (
     TrioflowError,
 )
 from trioflow.testing.claims import Claimant, SharedClaims
-from trioflow.testing.fakes import FakeCall
+from trioflow.testing.fakes import FakeCall, check_fake, definition_of, refuse_name
 from trioflow.testing.simulation.calls import SimulatedCall
 from trioflow.testing.simulation.instances import SimulatedInstance
 from trioflow.testing.tester import DEFAULT_START
@@ -102,8 +102,13 @@ class World:
         self.codec = codec
         self.deploy = deploy
         self._workflow = workflow
-        self._functions = {name_of(key): (key, fn) for key, fn in functions.items()}
         self._registry = registry
+        self._functions: dict[str, tuple[Activity[..., Any] | Workflow[..., Any], Any]] = {}
+        for key, fn in functions.items():
+            named = workflow if key == workflow.name else key
+            definition = definition_of(named, registry, "activities=")
+            check_fake(definition, fn)
+            self._functions[definition.name] = definition, fn
         self.open: list[SimulatedCall] = []
         self.noted: dict[str, list[FakeCall]] = {}
         self.answers: dict[str, AnswerUpdate] = {}
@@ -476,6 +481,15 @@ class World:
             lines.append(f"instance {instance.id!r} ({instance.workflow.name}) waits:")
             lines += [f"  {line}" for line in show_tasks(instance.tasks())]
         return "\n".join(lines)
+
+    def calls_of(self, key: Activity[..., Any] | Workflow[..., Any] | str) -> list[FakeCall]:
+        """Return the attempts of an activity, or the calls of a faked sub-workflow."""
+        name = name_of(key)
+        if isinstance(key, str) and name not in self._functions:
+            known = {*self._functions, *self._registry.activities, *self._registry.workflows}
+            if name not in known:
+                refuse_name(name, [*known], "called()")
+        return self.noted.get(name, [])
 
 
 def name_of(key: Activity[..., Any] | Workflow[..., Any] | str) -> str:

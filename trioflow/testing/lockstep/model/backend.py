@@ -12,7 +12,14 @@ from anyio.lowlevel import checkpoint
 
 from trioflow._model.attributes import index_rows
 from trioflow._model.limits import Limit, LimitKind, Limits
-from trioflow.backends._common.watching import EVERYTHING, Watcher, concerns_of
+from trioflow.backends._common.watching import (
+    EVERYTHING,
+    OF_INSTANCES,
+    OF_NOTHING,
+    OF_QUESTIONS,
+    Watcher,
+    concerns_of,
+)
 from trioflow.backends.abc import Concern
 from trioflow.backends.commits import Answer, CommitFailure, Message, NewInstance, NewQuestion, Unit
 from trioflow.backends.filters import Group, InstanceFilter
@@ -297,7 +304,7 @@ class Model:
         for id in dict.fromkeys(new.id for new in instances) if replacing is not None else ():
             self.state.terminate(id, replacing or b"", None, now)
         created = [self.state.create(new, now, reuse=reuse) for new in instances]
-        self._watcher.notify(("instances",) if replacing is None else EVERYTHING)
+        self._watcher.notify(OF_INSTANCES if replacing is None else EVERYTHING)
         return created
 
     async def send(
@@ -306,11 +313,11 @@ class Model:
         await checkpoint()
         row = self.state.instances.get(instance)
         if not request or row is None or life not in (None, row.new.life):
-            return self._send(Message(instance, event, life=life))
+            return self._send(Message(instance, event, life=life), OF_INSTANCES)
         key = RequestKey(instance, row.new.life, request)
         if key in self.state.requests:
             return "unchanged"
-        update = self._send(Message(instance, event, life=life))
+        update = self._send(Message(instance, event, life=life), OF_INSTANCES)
         if update == "done":
             self.state.requests[key] = None
         return update
@@ -344,10 +351,10 @@ class Model:
         await checkpoint()
         return self._send(Message(instance, event, life=life, unstarted=outcome))
 
-    def _send(self, message: Message) -> Effect:
+    def _send(self, message: Message, about: frozenset[Concern] = EVERYTHING) -> Effect:
         if not self.state.deliver_or_end(message, self.now()):
             return self._missing(message.instance)
-        self._watcher.notify()
+        self._watcher.notify(about)
         return "done"
 
     def _missing(self, instance: str) -> Effect:
@@ -456,7 +463,7 @@ class Model:
         if row is None or row.new.life != question.life:
             return "not found"
         self.state.questions[question.id] = Question(question)
-        self._watcher.notify(("questions",))
+        self._watcher.notify(OF_QUESTIONS)
         return "done"
 
     async def take_questions(
@@ -497,7 +504,7 @@ class Model:
         for answer in answers:
             if answer.request in self.state.questions:
                 self.state.questions[answer.request].answer = answer.data
-        self._watcher.notify()
+        self._watcher.notify(OF_NOTHING)
 
     async def replies(self, questions: Sequence[str]) -> list[bytes | None]:
         await checkpoint()
