@@ -82,8 +82,6 @@ T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 
-_FOR_INSTANCES: Collection[Concern] = ("instances",)
-_OF_ENDS: Collection[Concern] = ("instances", "cancels", "outcomes")
 
 
 class SqlBackend(abc.ABC, Generic[S]):
