@@ -55,6 +55,35 @@ async def open_and_close(path, **options):
     await (await opened(path, **options)).aclose()
 
 
+# --- changes of others --------------------------------------------------------------------------
+
+
+async def test_others_hear_of_changes_and_not_of_heartbeats(tmp_path):
+    path = tmp_path / "flow.db"
+    one, other = await opened(path), await opened(path)
+
+    async def hears():
+        return await one._look(type(one._store()).changed_by_others)
+
+    await other.register_worker("w", "w")
+    assert not await hears()
+    assert other.heartbeat("w").alive
+    assert not await hears()
+    await other.create([new("a")])
+    assert await hears()
+    assert not await hears()
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.execute("BEGIN")
+        other.in_transaction(connection).create([new("b")], replacing=None)
+        assert not await hears()
+        connection.commit()
+    assert await hears()
+    assert (await one.take_instances("w", ("default",), 9)).instances
+    assert not await hears()
+    await one.aclose()
+    await other.aclose()
+
+
 # --- schema ------------------------------------------------------------------------------------
 
 

@@ -31,7 +31,7 @@ async def test_looks_cost_the_same_however_many_instances_wait(store, tmp_path, 
             await _take(backend)
             costs.append(await work.done() - before)
     few, many = costs
-    assert 0 < few
+    assert few > 0
     assert many < 1.5 * few
 
 
@@ -62,7 +62,7 @@ async def test_looks_cost_the_same_however_many_activities_wait(limit, store, tm
                 assert (taken.activities, taken.next_at, taken.limited) == ([], None, True)
             costs.append(await work.done() - before)
     few, many = costs
-    assert 0 < few
+    assert few > 0
     assert many < 1.5 * few
 
 
@@ -101,7 +101,7 @@ class _Work:
             self._connection().set_progress_handler(self._step, 1)
 
     async def prepare(self) -> None:
-        """Let PostgreSQL know how its tables have grown, as it finds out by itself within minutes."""
+        """Let PostgreSQL know how its tables have grown, which it finds out within minutes."""
         if self._store == "postgres":
             await self._backend._run_alone(self._connection().execute, "ANALYZE")
 

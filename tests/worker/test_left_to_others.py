@@ -192,7 +192,8 @@ class Definition:
 
 def capacity(limit=100, threads=10, names="lt"):
     definitions = {name: Definition("thread" if name == "t" else "async") for name in names}
-    return Capacity(definitions, ["q"], limit, make_lanes(limit, threads, 1), lambda _: None, list)
+    lanes = make_lanes(limit, threads, 1)
+    return Capacity(definitions, ["q"], limit, lanes, on_room=lambda _: None, on_narrow=list)
 
 
 def test_the_store_is_asked_for_what_there_is_room_for():

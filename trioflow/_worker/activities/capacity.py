@@ -46,6 +46,7 @@ class Capacity:
         queues: Collection[str],
         limit: int,
         lanes: Mapping[LaneName, Lane],
+        *,
         on_room: Callable[[bool], None],
         on_narrow: Callable[[], object],
     ) -> None:

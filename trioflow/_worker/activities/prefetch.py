@@ -18,9 +18,9 @@ The size is the smaller of two numbers:
     the pace seen since it came. From there it grows by one with each that begins in time while half
     of it is in use, as a congestion window does, until it no longer limits.
 
-If then nothing waits here though the store has more, it is narrow (`is_narrow`): those that have begun
-may never end, and none begins to make it grow. So it is widened (`widen`) by one, and by twice as much
-each time until one begins late again.
+If then nothing waits here though the store has more, it is narrow (`is_narrow`): those that have
+begun may never end, and none begins to make it grow. So it is widened (`widen`) by one, and by
+twice as much each time until one begins late again.
 
 Only a late one that came after the last cut counts: those before it came when more were held. And a
 late one does not count if the rest begin soon all the same: then something else took the time, and
@@ -59,8 +59,8 @@ class Window:
         "_cut",
         "_cut_at",
         "_limit",
-        "_step",
         "_most",
+        "_step",
         "_usual",
         "begun",
         "held",

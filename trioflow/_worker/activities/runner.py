@@ -131,8 +131,11 @@ class ActivityRunner:
         self._activities = registry.activities
         self._overseer = Overseer(host.current_time, self)
         lanes = make_lanes(limit, threads, processes)
-        narrow = self._overseer.look_soon
-        self.capacity = Capacity(registry.activities, queues, limit, lanes, on_room, narrow)
+        self.capacity = Capacity(
+            *(registry.activities, queues, limit, lanes),
+            on_room=on_room,
+            on_narrow=self._overseer.look_soon,
+        )
         self._processes = ProcessPool(codec, host.current_time)
         self._attempts = Attempts(
             resources=Resources(host, self._processes, begin_transaction),

@@ -19,6 +19,7 @@ from trioflow.backends._common.watching import Watcher
 from trioflow.backends.outbox import ActivityTransaction, CallerTransaction, no_transactions
 from trioflow.backends.records import ActivityKey, TakenActivities, TakenInstances
 from trioflow.backends.sql.borrowed import SqlCallerTransaction, not_a_connection
+from trioflow.backends.sql.dialect import Dialect
 from trioflow.backends.sql.lifecycle import SharedSqlBackend
 from trioflow.backends.sql.names import TableNames
 from trioflow.backends.sql.session import Session
@@ -59,7 +60,7 @@ class _SqliteStore(SqlStore):
     def __init__(
         self,
         connection: sqlite3.Connection | BorrowedSqlite,
-        dialect: SqliteDialect,
+        dialect: Dialect,
         clock: Callable[[], float],
     ) -> None:
         super().__init__(connection, dialect, clock)

@@ -28,6 +28,7 @@ from trioflow.testing.conformance import (
     commits,
     endings,
     executions,
+    instance_limits,
     instances,
     limits,
     lives,
@@ -56,6 +57,6 @@ def conformance_cases() -> list[Case]:
     modules = (
         *(instances, commits, endings, executions, messages, times, activities, cancels),
         *(workers, suspects, lives, clients, priorities, requests, questions, resets, searching),
-        *(schedules, limits, outbox, sharing, troubles, moves, changing),
+        *(schedules, limits, instance_limits, outbox, sharing, troubles, moves, changing),
     )
     return [case for module in modules for case in module.CASES]

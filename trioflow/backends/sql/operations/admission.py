@@ -5,10 +5,10 @@ Theory. Instances are not counted by their leases, as they come and go, but by t
 found to have ended. Whoever writes one has locked the limit's row.
 
 What finds no place must not stay among what is ready, where every look would read all of it. So
-the first one that meets it puts it aside: it lowers its level by a constant, as that of a suspect is
-(see `leases`), and writes a row into ``waiting``, which has the order. From then on a look reads of
-those that wait as many as there is room for. ``ready_at`` stays, so that to everybody else they are
-what they were: ready, and not taken.
+the first look that meets it puts it aside: it lowers its level by a constant, as that of a suspect
+is (see `leases`), and writes a row into ``waiting``, which has the order. From then on a look reads
+of those that wait as many as there is room for. ``ready_at`` stays, so that to everybody else they
+are what they were: ready, and not taken.
 
 What waits comes back when it is taken, when its time is over (it is taken to be ended, and needs no
 place), and when the limit is removed. A row in ``waiting`` means nothing if the instance's level
@@ -93,7 +93,9 @@ class Line(NamedTuple):
         asked = [(workflow, queue, *self.unwanted, most) for queue in self.queues]
         found = [row for rows in self.store.each(query, asked) for row in rows]
         found.sort(key=lambda row: tuple(row[1:]))
-        return self.store.among(self.store.queries.waiting_instances, [row[0] for row in found[:most]])
+        return self.store.among(
+            self.store.queries.waiting_instances, [row[0] for row in found[:most]]
+        )
 
     def _query(self, query: str) -> str:
         return query.replace("{exclude}", self.exclude)
@@ -146,8 +148,8 @@ class Admission:
 
         Returns:
             The best of those, and of those that wait, which may be taken, one more than ``most`` if
-            there are so many. ``None`` if some were put aside: then more of those that are ready may
-            be among the best, and are to be read.
+            there are so many. ``None`` if some were put aside: then others of those that are ready
+            may be among the best, and are to be read.
         """
         rows = sorted((*ready, *self._waiting.values()), key=_by_rank)
         room = dict(self._room)

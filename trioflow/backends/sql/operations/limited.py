@@ -12,9 +12,9 @@ no statement more than without limits. Whoever changes the limits writes the new
 rows of all workers, and so waits for all commits that are under way, and makes those that follow
 look again. From then on a unit that asks for too much fails (`over_limits`).
 
-Activities of a limited name that cannot begin would fill each look into their queue. So whoever meets
-one puts it aside, by giving it a key (`_aside`) of that name: then it lies in another part of the
-index, which is read when there is room. A lease takes that key away again.
+Activities of a limited name that cannot begin would fill each look into their queue. So the first
+look that meets one puts it aside, by giving it a key of that name (`_aside`): then it lies in
+another part of the index, which is read when there is room. A lease takes that key away again.
 
 Instances of limited workflows are counted in another way, see `operations.admission`.
 """
@@ -133,7 +133,9 @@ def forget_version(store: SqlStore) -> None:
 
 
 def _end_waiting(store: SqlStore, workflow: str) -> None:
-    ids = sorted(id for (id,) in store.execute(store.limit_queries.all_waiting, workflow).fetchall())
+    ids = sorted(
+        id for (id,) in store.execute(store.limit_queries.all_waiting, workflow).fetchall()
+    )
     if ids:
         if store.dialect.for_update:
             store.write(LOCK_INSTANCES, ids)
@@ -268,9 +270,7 @@ class _Look:
             times += [rows[0][0] for rows in self._store.each(query, asked) if rows]
         return times
 
-    def _levels(
-        self, queue: str, key: str, level: int | None, lowest: int | None
-    ) -> Iterator[int]:
+    def _levels(self, queue: str, key: str, level: int | None, lowest: int | None) -> Iterator[int]:
         """Yield the priorities that occur in a key, from one to the lowest."""
         below = self._store.limit_queries.below_of_key
         while level is not None:
@@ -318,10 +318,7 @@ class _Look:
             share = int(min(self._budgets.room_of_key(queue, key), room))
             if not share:
                 continue
-            if key:
-                rows = self._of_key(queue, key, share)
-            else:
-                rows = self._unkeyed(queue, share)
+            rows = self._of_key(queue, key, share) if key else self._unkeyed(queue, share)
             if rows:
                 lanes.append(rows)
                 wanted -= 1

@@ -95,29 +95,55 @@ def take_instances(store: SqlStore, wanted: Wanted, limit: int, sticky: float) -
         if not _is_alive(store, wanted.worker):
             return TakenInstances([], None)
         look.now = store.clock()
-        read = look.query(store.queries.ready_instances)
-
-        def best() -> list[Any]:
-            return look.by_level(read, ready, look.eligible(sticky), limit + 1, _by_readiness)
-
-        aside = bool(waiting)
-        limits = store.limits.of_kind("workflow") if store.limits.limits else ()
-        if limits:
-            admission = Admission(line, limits, look.now, limit)
-            if waiting and line.bring_overdue(look.now):
-                ready, apart, _ = _divided(_levels(store, "instance", wanted.queues))
-            while (rows := admission.admit(best())) is None:
-                pass  # what it has put aside is not read again
-            aside = aside or admission.aside
-        else:
-            rows = best()
+        best = _best_instances(look, line, ready, sticky, limit, any_waiting=bool(waiting))
+        rows = best.rows
         taken = _lease_instances(store, wanted.worker, rows[:limit])
-        if limits and admission.more:
+        if best.again:
             return TakenInstances(taken, look.now, look.any_suspect(apart))
         if rows[limit:]:
             return TakenInstances(taken, rows[limit][READY_AT], look.any_suspect(apart))
-        return nothing_left(taken, waits=aside)
+        return nothing_left(taken, waits=best.waits)
     return TakenInstances([], look.now)
+
+
+class _Best(NamedTuple):
+    """The best rows, one more than are to be taken if there are so many.
+
+    Attributes:
+        rows: They.
+        waits: Whether something waits for a place of its workflow's limit.
+        again: It is to be looked again at once.
+    """
+
+    rows: list[Any]
+    waits: bool
+    again: bool
+
+
+def _best_instances(
+    look: _Look,
+    line: Line,
+    levels: Sequence[Level],
+    sticky: float,
+    limit: int,
+    *,
+    any_waiting: bool,
+) -> _Best:
+    store, queues = line.store, line.queues
+    read = look.query(store.queries.ready_instances)
+
+    def best() -> list[Any]:
+        return look.by_level(read, levels, look.eligible(sticky), limit + 1, _by_readiness)
+
+    limits = store.limits.of_kind("workflow") if store.limits.limits else ()
+    if not limits:
+        return _Best(best(), any_waiting, again=False)
+    admission = Admission(line, limits, look.now, limit)
+    if any_waiting and line.bring_overdue(look.now):
+        levels = _divided(_levels(store, "instance", queues))[0]
+    while (rows := admission.admit(best())) is None:
+        pass  # what it has put aside is not read again
+    return _Best(rows, any_waiting or admission.aside, admission.more)
 
 
 def take_own_instances(store: SqlStore, worker: str) -> TakenInstances:
