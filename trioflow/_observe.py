@@ -261,7 +261,11 @@ Observation = (
 
 
 class Observer(Protocol):
-    """Is told what happens."""
+    """Is told what happens.
+
+    If it has a method ``flush(*, timeout)`` as well, that is called in a thread when the worker or
+    the client ends.
+    """
 
     def observe(self, observation: Observation, /) -> None:
         """Take notice of something. It is quick and does no I/O: it runs in the worker's loop."""
@@ -315,7 +319,10 @@ class Observers:
             flush = getattr(observer, "flush", None)
             if callable(flush):
                 with anyio.CancelScope(shield=True):
-                    await anyio.to_thread.run_sync(partial(self._flush, observer, flush))
+                    # A limit of its own: nothing could end the wait for a place among others.
+                    await anyio.to_thread.run_sync(
+                        partial(self._flush, observer, flush), limiter=anyio.CapacityLimiter(1)
+                    )
 
     def _flush(self, observer: Observer, flush: Callable[..., object]) -> None:
         try:

@@ -86,9 +86,10 @@ class Recorder(ABC):
             )
             try:
                 self._thread.start()
-            except RuntimeError:  # the interpreter ends
+            except RuntimeError:  # the interpreter ends, or there are too many threads
                 self._thread = None
                 self.flush()
+                self._idle = True  # what comes next tries again
                 return
         self._wakeups.put(False)  # noqa: FBT003
 

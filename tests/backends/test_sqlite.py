@@ -524,6 +524,26 @@ async def test_a_change_through_another_connection_wakes(tmp_path):
     await two.aclose()
 
 
+@pytest.mark.parametrize("number", [1, 3])
+async def test_calls_that_share_a_transaction_wake_others(tmp_path, number):
+    path = tmp_path / "flow.db"
+    one, two = await opened(path), await opened(path)
+    await two.register_worker("w", "w")
+    go = threading.Event()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(two._connections.thread.run, go.wait, 30)
+        await trio.testing.wait_all_tasks_blocked()
+        for id in range(number):
+            nursery.start_soon(two.create, [new(str(id))])
+        await trio.testing.wait_all_tasks_blocked()
+        go.set()
+    assert await one._look(type(one._store()).changed_by_others)
+    await two.commit("w", [])  # of no concern to anybody
+    assert not await one._look(type(one._store()).changed_by_others)
+    await one.aclose()
+    await two.aclose()
+
+
 async def test_who_looks_for_changes_can_leave(tmp_path):
     path = tmp_path / "flow.db"
     one, two = await opened(path), await opened(path)

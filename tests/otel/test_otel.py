@@ -11,7 +11,7 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from opentelemetry.trace import SpanKind, StatusCode
+from opentelemetry.trace import SpanContext, SpanKind, StatusCode, TraceFlags
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from trioflow import (
@@ -26,7 +26,7 @@ from trioflow import (
 )
 from trioflow.backends.memory import MemoryBackend
 from trioflow.otel import OpenTelemetry, tracer
-from trioflow.otel.spans import parent_in
+from trioflow.otel.spans import Span, parent_in
 
 flows = Registry()
 go = Signal("go", int)
@@ -244,10 +244,41 @@ async def test_a_span_waits_for_its_own_turn_however_late_spans_are_written(monk
         assert names_of(process) == {"call the bank"}
         ((key, ended),) = kept.items()
         # The turn that has ended "two" was not stored, as far as this is told.
-        process.telemetry._write_ended(key, ended[0][0])
+        process.telemetry._write_ended(key, min(turn for turn, _ in ended.values()))
         assert names_of(process) == {"call the bank", "one"}
     assert parents(process)["two"] == "steps"
     assert not kept
+
+
+async def test_nothing_is_kept_of_an_execution_that_only_waits():
+    process = Process()
+    async with open_worker("memory://", registry=flows, observers=[process.telemetry]) as worker:
+        handle = await worker.client.start(order, 3)
+        while (await handle.describe()).turns < 2:
+            await trio.lowlevel.checkpoint()
+        while "paying" not in process.spans:
+            await trio.lowlevel.checkpoint()
+        assert process.telemetry._unstored == {}
+        await handle.terminate()
+
+
+def test_a_span_of_a_turn_that_is_made_again_is_written_once():
+    process = Process()
+    telemetry, key = process.telemetry, ("life", 1)
+    one, two, again = (span("one", 1), span("two", 2), span("one", 1))
+    for turn, each in [(3, one), (4, two), (3, again), (4, two)]:
+        telemetry._keep_span(key, turn, each)
+    telemetry._write_ended(key, 3)
+    telemetry._write_ended(key, 4)
+    assert [each.name for each in process.exporter.get_finished_spans()] == ["one", "two"]
+    assert telemetry._unstored == {}
+
+
+def span(name, id):
+    """Return a span of that id."""
+    return Span(
+        name, SpanContext(1, id, is_remote=False, trace_flags=TraceFlags(1)), None, 1.0, 2.0
+    )
 
 
 async def test_the_span_is_known_where_user_code_runs_though_nothing_is_written_yet(monkeypatch):

@@ -158,10 +158,21 @@ async def test_where_a_store_knows_no_kinds_each_change_is_of_all(clock):
     assert look(timer, store) == ["instances", "activities"]
 
 
-async def test_a_wait_without_an_end_is_ended_by_a_word(timer):
-    timer.look_at(math.inf)
+async def test_a_wait_without_an_end_is_ended_by_a_word(timer, store):
+    look(timer, store)
     assert await waited(timer, (timer.look_now,)) == 0
-    timer.look_now()  # nobody waits: nothing is left for the next
+    look(timer, store)
+    timer.look_at(trio.current_time() + 3)
+    assert await waited(timer) == pytest.approx(3)
+
+
+async def test_a_word_while_the_store_is_asked_ends_the_next_wait(timer, store):
+    seen = store.changes()
+    for kind in timer.begin("me"):
+        timer.saw_all(kind, seen)
+    timer.look_now()
+    assert await waited(timer) == 0
+    assert look(timer, store) == ["instances", "activities"]
     timer.look_at(trio.current_time() + 3)
     assert await waited(timer) == pytest.approx(3)
 
@@ -178,9 +189,11 @@ async def test_a_lost_registration_is_lost_until_it_is_renewed():
     assert waited.cancelled_caught
 
 
-async def test_much_room_ends_the_wait_at_once_and_a_little_soon(timer):
+async def test_much_room_ends_the_wait_at_once_and_a_little_soon(timer, store):
     async with trio.open_nursery() as nursery:
         nursery.start_soon(timer.collect_room)
+        look(timer, store)
         assert await waited(timer, (timer.see_room, True)) == 0
+        look(timer, store)
         assert 0 < await waited(timer, (timer.see_room, False)) < 1
         nursery.cancel_scope.cancel()

@@ -9,6 +9,8 @@ import sys
 import threading
 
 import pytest
+import trio
+import trio.testing
 
 from trioflow import Registry, _recording, open_client, open_worker
 from trioflow._observe import Observers
@@ -154,6 +156,33 @@ async def test_a_worker_and_a_client_have_it_recorded_at_their_end(host):
     assert isinstance(created, InstanceCreated)
     assert threading.main_thread() not in worker_notes.threads | client_notes.threads
     await store.aclose()
+
+
+def test_without_a_thread_each_is_recorded_at_once(monkeypatch):
+    def no_thread(_):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", no_thread)
+    notes = Notes()
+    for number in range(2):
+        notes.observe(lost(number))
+        assert len(notes.items) == number + 1
+
+
+@pytest.mark.usefixtures("held_back")
+async def test_a_worker_ends_though_no_thread_is_left_for_others():
+    notes, end = Notes(), threading.Event()
+    limiter = trio.to_thread.current_default_thread_limiter()
+    async with trio.open_nursery() as nursery:
+        for _ in range(int(limiter.available_tokens)):
+            nursery.start_soon(trio.to_thread.run_sync, end.wait, 30)
+        await trio.testing.wait_all_tasks_blocked()
+        assert not limiter.available_tokens
+        async with open_worker("memory://", registry=flows, observers=[notes]) as worker:
+            assert await worker.client.run(part, 3) == 3
+        assert any(isinstance(each, ExecutionEnded) for each in notes.items)
+        assert not limiter.available_tokens
+        end.set()
 
 
 async def test_flush_of_an_observer_of_ones_own_is_called_too(caplog):

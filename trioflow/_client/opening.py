@@ -112,9 +112,11 @@ async def client_on(
             raise error
     finally:
         del error, left
-        if told is not None:
-            await told.flush()
-        if store is not backend:
-            with anyio.CancelScope(shield=True):
-                await store.aclose()
+        try:
+            if told is not None:
+                await told.flush()
+        finally:
+            if store is not backend:
+                with anyio.CancelScope(shield=True):
+                    await store.aclose()
     await raise_native_cancel()

@@ -6,6 +6,7 @@ import math
 from typing import Final, Literal, TypeAlias
 
 import anyio
+import anyio.lowlevel
 
 from trioflow.backends._common.watching import selection_of
 from trioflow.backends.abc import Backend
@@ -30,7 +31,7 @@ class PollTimer:
         self._changed = selection_of(backend)
         self._at: dict[Kind, float] = dict.fromkeys(_KINDS, math.inf)
         self._seen: dict[Kind, int | None] = dict.fromkeys(_KINDS)  # ``None``: to be looked for
-        self._told = True
+        self._told = False
         self._waiting: anyio.CancelScope | None = None
         self._little_room = anyio.Event()
 
@@ -82,7 +83,7 @@ class PollTimer:
         return max(0.0, min(self._at.values()) - self._backend.now())
 
     def look_now(self) -> None:
-        """End the wait, if there is one, and look for everything next time."""
+        """End the wait, or the next if a look is under way, and look for everything next time."""
         self._told = True
         if self._waiting is not None:
             self._waiting.cancel()
@@ -93,6 +94,9 @@ class PollTimer:
         Args:
             seen: What ``backend.changes()`` returned before the last look.
         """
+        if self._told:  # while the store was asked
+            await anyio.lowlevel.checkpoint()
+            return
         with anyio.move_on_after(self._seconds()) as self._waiting:
             await self._backend.wait_change(seen, math.inf)
         if self._waiting.cancelled_caught:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import copy
+import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -86,7 +86,9 @@ class OpenTelemetry(Recorder):
         self._tracer: Any = None
         self._attempt_tracer: trace.Tracer | None = None
         self._ids = ChosenIds()
-        self._unstored: dict[tuple[str, int], deque[tuple[int, Span]]] = {}
+        # Of each execution by their ids, with the turn that has ended them.
+        self._unstored: dict[tuple[str, int], dict[int, tuple[int, Span]]] = {}
+        self._lock = threading.Lock()  # for those: workflows add to them, in other threads
         self._instruments = _instruments(meter_provider)
         self._records: dict[Key, _Record] = {}
         self._queues: Sequence[QueueStats] = ()
@@ -202,7 +204,8 @@ class OpenTelemetry(Recorder):
                 failure=ended.failure,
             )
         )
-        self._unstored.pop((ended.life, ended.execution), None)
+        with self._lock:
+            self._unstored.pop((ended.life, ended.execution), None)
 
     def _attempt(self, ended: AttemptEnded) -> None:
         parent = parent_in(ended.metadata)
@@ -277,17 +280,21 @@ class OpenTelemetry(Recorder):
 
     def _keep_span(self, key: tuple[str, int], turn: int, span: Span) -> None:
         """Write a span that a workflow has ended, once the turn that did it is stored."""
-        self._unstored.setdefault(key, deque()).append((turn, span))
+        with self._lock:  # once, if the turn is made again
+            self._unstored.setdefault(key, {})[span.context.span_id] = turn, span
 
     def _write_ended(self, key: tuple[str, int], turn: int) -> None:
         """Write the spans of an execution that turns up to this one have ended."""
-        kept = self._unstored.get(key)
-        ended: dict[int, Span] = {}
-        while kept and kept[0][0] <= turn:  # the loop adds behind, of turns that are not stored yet
-            span = kept.popleft()[1]
-            ended[span.context.span_id] = span  # once, if the turn was made again
-        for span in ended.values():
-            self._write(span)
+        if key not in self._unstored:
+            return
+        with self._lock:
+            kept = self._unstored.pop(key)
+            left = {id: of for id, of in kept.items() if of[0] > turn}
+            if left:
+                self._unstored[key] = left
+        for at, span in kept.values():
+            if at <= turn:
+                self._write(span)
 
     def _make_attempt_tracer(self) -> trace.Tracer:
         self._attempt_tracer = made = self._tracer_provider().get_tracer(NAME)

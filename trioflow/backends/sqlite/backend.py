@@ -73,8 +73,8 @@ class _SqliteStore(SqlStore):
         self._announced = True
 
     def transaction(self) -> AbstractContextManager[None]:
-        """See `SqlStore.transaction`; one that was announced is counted."""
-        if not self._announced or self.dialect.in_transaction(self.connection):
+        """See `SqlStore.transaction`; one in which something is announced is counted."""
+        if self.dialect.in_transaction(self.connection):
             return super().transaction()
         return self._counted()
 
@@ -82,7 +82,8 @@ class _SqliteStore(SqlStore):
     def _counted(self) -> Generator[None]:
         with super().transaction():
             yield
-            self.execute(self._count_change)
+            if self._announced:  # maybe by one of several calls that share it
+                self.execute(self._count_change)
         self._announced = False
 
     def try_to_write(self) -> None:

@@ -7,9 +7,8 @@ per statement, and beside a busy loop each time costs a wait until the loop yiel
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
-from operator import itemgetter
 from typing import Any
 
 from trioflow.backends.sql.dialect import Connection, Delete, Insert, Lock, Update, Write
@@ -28,8 +27,8 @@ def write_chunked(connection: Connection, statement: Write, values: list[Any]) -
     width = len(statement.columns)
     if len(values) == width:
         if isinstance(statement, Update):
-            text, arranged = _update_of_one(statement)
-            return connection.execute(text, arranged(values)).rowcount
+            text, order = _update_of_one(statement)
+            return connection.execute(text, [values[at] for at in order]).rowcount
         return connection.execute(_text(statement, 1), values).rowcount
     touched = at = 0
     size = _MOST_ROWS
@@ -61,14 +60,14 @@ def select_among(connection: Connection, sql: str, values: Sequence[str]) -> lis
 
 
 @lru_cache(maxsize=256)
-def _update_of_one(statement: Update) -> tuple[str, Callable[[list[Any]], tuple[Any, ...]]]:
-    """Return an update of one row in which its values stand, and how to put them in their order.
+def _update_of_one(statement: Update) -> tuple[str, list[int]]:
+    """Return an update of one row in which its values stand, and the order of these.
 
     As a table of one row they take twice the time.
     """
     text = f"UPDATE {statement.table} SET {statement.set} WHERE {statement.where}"  # noqa: S608
     order = [statement.columns.index(name) for name in _VALUE.findall(text)]
-    return _VALUE.sub("?", text), itemgetter(*order)
+    return _VALUE.sub("?", text), order
 
 
 @lru_cache(maxsize=1024)
