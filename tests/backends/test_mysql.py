@@ -89,7 +89,13 @@ def test_the_migrations_together_give_the_schema(mysql):
         ("writers", "PRIMARY", 0, "id"),
     ]
     found = columns(mysql)
-    short = ("limits", "admitted", "kept_slots", "shared_claims", "waiting")  # some of theirs are ASCII
+    short = (
+        "limits",
+        "admitted",
+        "kept_slots",
+        "shared_claims",
+        "waiting",
+    )  # some of theirs are ASCII
     texts = {
         row[1]: row[4] for row in found if row[2].startswith("varchar") and row[0] not in short
     }

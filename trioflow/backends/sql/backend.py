@@ -2,12 +2,11 @@
 
 All that is asked of the store goes through two helpers. `SqlBackend._read` runs a function of this
 package where it may block. `SqlBackend._write` does the same and then tells whoever waits for a
-change: those in this process by the watcher, other processes in one of three ways, whichever the
+change: those in this process by the watcher, other processes in one of two ways, whichever the
 database has.
 
-- The store writes of it, in the same transaction (`SqlStore.announce`): MySQL.
+- The store writes of it, in the same transaction (`SqlStore.announce`): MySQL and SQLite.
 - The watcher sends a notification after it: PostgreSQL.
-- Nothing is needed, as others see that the file has changed: SQLite.
 """
 
 # ruff: noqa: D102 - what each method promises is said in `Backend`

@@ -112,7 +112,7 @@ class Session(Generic[S]):
         self, calls: Sequence[Callable[[], Any]], outcomes: list[Outcome[Any]]
     ) -> list[Outcome[Any]]:
         outcomes.clear()
-        with self._dialect.transaction(self.connection):
+        with self.store.transaction():
             for call in calls:
                 outcomes.append(capture(call))
                 self._judge(outcomes)

@@ -93,7 +93,9 @@ class Line(NamedTuple):
         asked = [(workflow, queue, *self.unwanted, most) for queue in self.queues]
         found = [row for rows in self.store.each(query, asked) for row in rows]
         found.sort(key=lambda row: tuple(row[1:]))
-        return self.store.among(self.store.queries.waiting_instances, [row[0] for row in found[:most]])
+        return self.store.among(
+            self.store.queries.waiting_instances, [row[0] for row in found[:most]]
+        )
 
     def _query(self, query: str) -> str:
         return query.replace("{exclude}", self.exclude)

@@ -133,7 +133,9 @@ def forget_version(store: SqlStore) -> None:
 
 
 def _end_waiting(store: SqlStore, workflow: str) -> None:
-    ids = sorted(id for (id,) in store.execute(store.limit_queries.all_waiting, workflow).fetchall())
+    ids = sorted(
+        id for (id,) in store.execute(store.limit_queries.all_waiting, workflow).fetchall()
+    )
     if ids:
         if store.dialect.for_update:
             store.write(LOCK_INSTANCES, ids)
@@ -268,9 +270,7 @@ class _Look:
             times += [rows[0][0] for rows in self._store.each(query, asked) if rows]
         return times
 
-    def _levels(
-        self, queue: str, key: str, level: int | None, lowest: int | None
-    ) -> Iterator[int]:
+    def _levels(self, queue: str, key: str, level: int | None, lowest: int | None) -> Iterator[int]:
         """Yield the priorities that occur in a key, from one to the lowest."""
         below = self._store.limit_queries.below_of_key
         while level is not None:
