@@ -65,6 +65,7 @@ from trioflow.backends.sql.operations import questions as asking
 from trioflow.backends.sql.operations.commit import commit
 from trioflow.backends.sql.operations.taking import Wanted
 from trioflow.backends.sql.store import SqlStore
+from trioflow.errors import BackendUnavailable
 
 __all__ = ["SqlBackend"]
 
@@ -153,10 +154,18 @@ class SqlBackend(abc.ABC, Generic[S]):
         """
         if told is _never:
             return await self._run(fn, self._store(), *args)
-        result = await self._run(_announced, fn, self._store(), *args)
+        result = await self._tell(fn, *args)
         if told(result):
             self._watcher.notify(about)
         return result
+
+    async def _tell(self, fn: Callable[[SqlStore, *Ts], T], *args: *Ts) -> T:
+        """Run a function that changes something, and tell other processes of it."""
+        try:
+            return await self._run(_announced, fn, self._store(), *args)
+        except BackendUnavailable:
+            self._watcher.notify()  # perhaps it was stored, and only the answer was lost
+            raise
 
     # --- workers ------------------------------------------------------------------------
 
@@ -213,7 +222,7 @@ class SqlBackend(abc.ABC, Generic[S]):
         left = concerns_of(units)
         if left is None:
             return await self._write(commit, worker, units, told=_never)
-        results = await self._run(_announced, commit, self._store(), worker, units)
+        results = await self._tell(commit, worker, units)
         self._watcher.notify_commit(worker, left, results)
         return results
 
