@@ -24,7 +24,7 @@ from trioflow.backends.commits import Closing, InstanceCommit, NewInstance, Unit
 from trioflow.backends.filters import InstanceFilter
 from trioflow.backends.moves import Fence
 from trioflow.backends.records import Execution, Heartbeat
-from trioflow.backends.sql.operations import changes, moves, reads
+from trioflow.backends.sql.operations import changes, leases, moves, reads
 from trioflow.backends.sql.store import SqlStore
 from trioflow.backends.sqlite import dialect as sqlite_dialect
 from trioflow.backends.sqlite import schema as sqlite_schema
@@ -524,22 +524,58 @@ async def test_a_change_through_another_connection_wakes(tmp_path):
     await two.aclose()
 
 
-@pytest.mark.parametrize("number", [1, 3])
-async def test_calls_that_share_a_transaction_wake_others(tmp_path, number):
+@pytest.mark.usefixtures("host")
+async def test_changes_that_share_a_transaction_wake_others(tmp_path):
     path = tmp_path / "flow.db"
     one, two = await opened(path), await opened(path)
-    await two.register_worker("w", "w")
-    go = threading.Event()
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(two._connections.thread.run, go.wait, 30)
-        await trio.testing.wait_all_tasks_blocked()
-        for id in range(number):
-            nursery.start_soon(two.create, [new(str(id))])
-        await trio.testing.wait_all_tasks_blocked()
-        go.set()
-    assert await one._look(type(one._store()).changed_by_others)
-    await two.commit("w", [])  # of no concern to anybody
-    assert not await one._look(type(one._store()).changed_by_others)
+    busy, go_on = threading.Event(), threading.Event()
+
+    def keep_busy():
+        busy.set()
+        go_on.wait()
+
+    with anyio.fail_after(30):
+        seen = one.changes()
+        async with anyio.create_task_group() as group:
+            group.start_soon(two._connections.thread.run, keep_busy)
+            while not busy.is_set():
+                await anyio.lowlevel.checkpoint()
+            for id in "abc":
+                group.start_soon(two.create, [new(id)])
+            while two._connections.thread._jobs.qsize() < 3:
+                await anyio.lowlevel.checkpoint()
+            go_on.set()
+        await one.wait_change(seen, 1000.0)
+        assert one.changes() > seen
+    await one.aclose()
+    await two.aclose()
+
+
+async def test_each_worker_that_is_reclaimed_wakes_others(tmp_path):
+    path = tmp_path / "flow.db"
+    one, two = await opened(path), await opened(path)
+    for worker in ("w1", "w2"):
+        await two.register_worker(worker, worker)
+    look = one._store()
+    deleted = []
+
+    def reclaimed():
+        store = two._store()
+        freed = store.transaction
+
+        @contextlib.contextmanager
+        def transaction():
+            with freed():
+                yield
+            deleted.append(look.changed_by_others())
+
+        store.transaction = transaction
+        return leases.reclaim(store, -1.0)
+
+    look.changed_by_others()
+    two._store().announce()
+    assert reclaimed() == ["w1", "w2"]
+    assert deleted == [True, True]
     await one.aclose()
     await two.aclose()
 

@@ -126,3 +126,19 @@ def test_where_a_failure_began():
     assert first_turn_of_failure(turns[:1]) == 0
     turns[2] = Turn(3.0, [ev.ActivityCancelled("0.1:0"), signal("a")])
     assert first_turn_of_failure(turns) == 2
+
+
+def test_what_others_were_asked_counts_as_done_if_a_terminate_took_the_answer():
+    start = cm.StartDetached("0:2", "child", "flow", "q", NOTHING)
+    turns = [
+        Turn(1.0, [STARTED], [cm.SendSignal("0:0", "b", "s", NOTHING), ask("0:1")]),
+        Turn(2.0, [ev.SignalSent("0:0")], [cm.SendSignal("0:3", "b", "s", NOTHING), start]),
+    ]
+    done = [(ev.SignalSent("0:3"), 2.0, False), (ev.RequestDone("0:2"), 2.0, False)]
+    assert came(planned(turns, 2)) == done
+    assert came(planned(turns, 1)) == [(ev.SignalSent("0:0"), 2.0, False)]
+    refused = ev.SignalFailed("0:3", Failure(type="E"))
+    unread = [(refused, 3.0), (ev.RequestDone("0:2"), 3.0)]
+    assert [event for event, _, _ in came(planned(turns, 2, unread))] == [
+        each for each, _ in unread
+    ]

@@ -38,6 +38,8 @@ the same, in a fork                    it begins anew, under an id that is deriv
 an activity of a dropped turn          it is cancelled; its result is not taken, whenever it comes
 a sub-workflow of a dropped turn       it is terminated, if it has not ended
 an update's answer in a dropped turn   the client has it; the second one of the request is dropped
+a signal to another instance, or what  it counts as done: its turn has done it, or met nobody to
+else was asked of one, without answer  do it to; the answer has gone with a terminate
 a deadline                             the code sets it again when it replays; an overdue one has
                                        passed at its time
 ====================================  ==========================================================
@@ -65,9 +67,14 @@ from trioflow._model.commands import (
     ActivityOptions,
     CancelActivity,
     CancelChild,
+    CancelInstance,
     Command,
     RunActivity,
+    SendSignal,
+    SetShared,
     StartChild,
+    StartDetached,
+    TerminateInstance,
 )
 from trioflow._model.events import ParentRef, decode_event, encode_event
 from trioflow._model.ids import derived_id
@@ -93,6 +100,7 @@ _decode_outcome: Any = msgspec.json.Decoder(Outcome).decode
 
 _Answer = ev.ActivityAnswer | ev.ChildAnswer | ev.SignalAnswer | ev.RequestAnswer
 _Failed = ev.ActivityFailed | ev.ChildFailed
+_Asked = SendSignal | StartDetached | CancelInstance | TerminateInstance | SetShared
 _ForAll = ev.Message | ev.PromiseResolved | ev.PromiseRejected
 
 
@@ -359,6 +367,7 @@ class Plan:
         """Put back into the inbox what has come after the prefix and is not undone."""
         ended = self._record.status in ENDED
         dropped = sum(len(turn.events) for turn in self._dropped)
+        self._take_for_done()
         for number, (event, at) in enumerate(self._later):
             own = isinstance(event, ev.ActivityAnswer | ev.ChildAnswer)
             if isinstance(event, _Answer):
@@ -371,6 +380,16 @@ class Plan:
             elif not messages or not isinstance(event, _ForAll):
                 continue
             self.beginning.inbox.append(Returned(encode_event(event), at, own=own))
+
+    def _take_for_done(self) -> None:
+        """Answer what other instances were asked, and whose answer went with a terminate."""
+        later = {event.id for event, _ in self._later if isinstance(event, _Answer)}
+        for id, command in self._given.items():
+            if isinstance(command, _Asked) and id not in self._answered | later:
+                signal = isinstance(command, SendSignal)
+                done = ev.SignalSent(id) if signal else ev.RequestDone(id)
+                at = min([self._turns[-1].now, *(at for _, at in self._later if at)])
+                self.beginning.inbox.append(Returned(encode_event(done), at))
 
     def _counts(self, answer: Any) -> bool:
         """Whether an answer is one to the prefix, and not to a cancel that is undone."""

@@ -194,6 +194,8 @@ class Taker:
             )
             for row in taken.instances:
                 self._pump.intake.receive(row)
+            if not taken.instances:  # for somebody else has it locked
+                self._timer.look_at(taken.next_at, "instances")
 
     async def _accept(self, tasks: Sequence[ActivityTask]) -> None:
         """Run activities that were taken, and give back those that are not known here."""

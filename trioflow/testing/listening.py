@@ -37,7 +37,7 @@ class ListeningStore(MemoryBackend):
         results = await super().create(instances, reuse=reuse, replacing=replacing)
         for new, created in zip(instances, results, strict=True):
             if created:
-                self._tell(new)
+                self._tell_listeners(new)
         return results
 
     async def commit(self, worker: str, units: Sequence[Unit]) -> list[CommitFailure | None]:
@@ -47,10 +47,10 @@ class ListeningStore(MemoryBackend):
             if failure is None:
                 for commit in unit.instances:
                     if commit.new is not None:
-                        self._tell(commit.new)
+                        self._tell_listeners(commit.new)
                     for message in commit.messages:
                         if message.new is not None and self._is_there(message.new):
-                            self._tell(message.new)
+                            self._tell_listeners(message.new)
         return results
 
     async def create_and_send(
@@ -59,7 +59,7 @@ class ListeningStore(MemoryBackend):
         """Send an event to an instance, and tell of that if it was created for it."""
         reached = await super().create_and_send(new, event, request=request)
         if reached.created:
-            self._tell(new)
+            self._tell_listeners(new)
         return reached
 
     def _is_there(self, new: NewInstance) -> bool:
@@ -72,6 +72,6 @@ class ListeningStore(MemoryBackend):
             record = session.call(reads.get, session.store, new.id)
         return record is not None and record.life == new.life
 
-    def _tell(self, new: NewInstance) -> None:
+    def _tell_listeners(self, new: NewInstance) -> None:
         for listener in self.listeners:
             listener(new)

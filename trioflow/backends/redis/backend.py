@@ -61,7 +61,7 @@ from trioflow.backends.redis.moving import RedisMoves
 from trioflow.backends.redis.notifier import Notifier
 from trioflow.backends.redis.opening import look_at_settings, open_store, schema_of
 from trioflow.backends.resets import Beginning, Reset, ResetResult
-from trioflow.errors import InstanceNotFound, LeaseLost
+from trioflow.errors import BackendUnavailable, InstanceNotFound, LeaseLost
 
 __all__ = ["RedisBackend"]
 
@@ -311,7 +311,7 @@ class RedisBackend(RedisMoves):
             arguments = (worker, wire.pack_units(units), wire.pack_notices(notices))
             return self._request("commit", arguments, _same, source)
 
-        reply = await self._run(build)
+        reply = await self._tell(build)
         if reply == b"dead":
             raise LeaseLost(
                 f"worker {worker!r} sent no heartbeat for too long and was declared dead; what it "
@@ -609,7 +609,14 @@ class RedisBackend(RedisMoves):
 
     async def _write(self, name: str, *arguments: Any, decode: Callable[[Any], R]) -> R:
         request = self._request(name, arguments, decode, self._source)
-        return await self._run(lambda: request)
+        return await self._tell(lambda: request)
+
+    async def _tell(self, build: Callable[[], Request[R]]) -> R:
+        try:
+            return await self._run(build)
+        except BackendUnavailable:
+            self._watcher.notify()  # perhaps it was stored, and only the answer was lost
+            raise
 
     def _told(self) -> None:
         self._watcher.notify()

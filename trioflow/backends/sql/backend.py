@@ -2,12 +2,11 @@
 
 All that is asked of the store goes through two helpers. `SqlBackend._read` runs a function of this
 package where it may block. `SqlBackend._write` does the same and then tells whoever waits for a
-change: those in this process by the watcher, other processes in one of three ways, whichever the
+change: those in this process by the watcher, other processes in one of two ways, whichever the
 database has.
 
-- The store writes of it, in the same transaction (`SqlStore.announce`): MySQL.
+- The store writes of it, in the same transaction (`SqlStore.announce`): MySQL and SQLite.
 - The watcher sends a notification after it: PostgreSQL.
-- Nothing is needed, as others see that the file has changed: SQLite.
 """
 
 # ruff: noqa: D102 - what each method promises is said in `Backend`
@@ -74,14 +73,13 @@ from trioflow.backends.sql.operations import questions as asking
 from trioflow.backends.sql.operations.commit import commit
 from trioflow.backends.sql.operations.taking import Wanted
 from trioflow.backends.sql.store import SqlStore
+from trioflow.errors import BackendUnavailable
 
 __all__ = ["SqlBackend"]
 
 S = TypeVar("S", bound=SqlStore)
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
-
-
 
 
 class SqlBackend(abc.ABC, Generic[S]):
@@ -160,10 +158,18 @@ class SqlBackend(abc.ABC, Generic[S]):
         """
         if told is _never:
             return await self._run(fn, self._store(), *args)
-        result = await self._run(_announced, fn, self._store(), *args)
+        result = await self._tell(fn, *args)
         if told(result):
             self._watcher.notify(about)
         return result
+
+    async def _tell(self, fn: Callable[[SqlStore, *Ts], T], *args: *Ts) -> T:
+        """Run a function that changes something, and tell other processes of it."""
+        try:
+            return await self._run(_announced, fn, self._store(), *args)
+        except BackendUnavailable:
+            self._watcher.notify()  # perhaps it was stored, and only the answer was lost
+            raise
 
     # --- workers ------------------------------------------------------------------------
 
@@ -220,7 +226,7 @@ class SqlBackend(abc.ABC, Generic[S]):
         left = concerns_of(units)
         if left is None:
             return await self._write(commit, worker, units, told=_never)
-        results = await self._run(_announced, commit, self._store(), worker, units)
+        results = await self._tell(commit, worker, units)
         self._watcher.notify_commit(worker, left, results)
         return results
 

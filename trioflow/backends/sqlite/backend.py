@@ -72,19 +72,16 @@ class _SqliteStore(SqlStore):
     def announce(self) -> None:
         self._announced = True
 
-    def transaction(self) -> AbstractContextManager[None]:
-        """See `SqlStore.transaction`; one in which something is announced is counted."""
-        if self.dialect.in_transaction(self.connection):
-            return super().transaction()
-        return self._counted()
-
     @contextmanager
-    def _counted(self) -> Generator[None]:
+    def transaction(self) -> Generator[None]:
+        """See `SqlStore.transaction`; one in which anything was announced is counted."""
+        outermost = not self.dialect.in_transaction(self.connection)
         with super().transaction():
             yield
-            if self._announced:  # maybe by one of several calls that share it
+            if outermost and self._announced:  # perhaps by a call that shares this transaction
                 self.execute(self._count_change)
-        self._announced = False
+        if outermost:
+            self._announced = False
 
     def try_to_write(self) -> None:
         """Fail now, not at the first commit, if the file cannot be written."""

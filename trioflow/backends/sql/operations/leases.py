@@ -97,10 +97,12 @@ def reclaim(store: SqlStore, lease: float) -> list[str]:
     for (worker,) in expired:
         with store.transaction():
             if store.execute(queries.delete_expired_worker, worker, clock() - lease).rowcount:
+                store.announce()  # in each transaction, since it is of one
                 _free(store, worker, died=True)
                 reclaimed.append(worker)
     for worker in _holders_without_row(store):
         with store.transaction():
+            store.announce()
             _free(store, worker, died=True)
             reclaimed.append(worker)
     return reclaimed

@@ -60,6 +60,7 @@ _KEYS = 100  # are read at once: some may be full, or have nothing that is visib
 _MOST_KEYS = 1000  # of which it is told when the next of them becomes visible…
 _BEFORE_KEYS = '"'  # is greater than the keys of what is put aside, and less than the others
 _MOST_ASIDE = 500  # are put aside in one transaction
+_SOON = 0.05  # seconds until a row is looked at again that somebody else has locked
 _AGAIN = 1.0  # …and if there are more, another look is to be made after so many seconds
 
 _ACTIVITY, _QUEUE, _KEY, _PRIORITY = 3, 4, 14, 11  # in the rows of `Queries.visible_activities`
@@ -402,8 +403,10 @@ def take_limited(store: SqlStore, asked: Asked, limit: int) -> TakenActivities:
         times = [*asked.next_plain(asked.excluded), *look.next_visible(), *budgets.next_at()]
         next_at = min(times, default=None)
     tasks = [activity_task(row) for row in taken]
-    waits = waits and budgets.in_way()
-    return TakenActivities(tasks, next_at, waits, limits.version)
+    in_way = bool(waits) and budgets.in_way()
+    if waits and not in_way and len(taken) < limit and store.dialect.skip_locked:
+        next_at = now + _SOON
+    return TakenActivities(tasks, next_at, in_way, limits.version)
 
 
 def _budgets(store: SqlStore, limits: Limits, queues: Sequence[str], now: float) -> Budgets:

@@ -10,6 +10,9 @@ worker's row exists and that nobody else has the lease (`LEASE_INSTANCES` and it
 touches fewer rows than it names, somebody was faster: the transaction is rolled back, nothing is
 taken, and the worker asks again at once.
 
+What is locked at that moment need not change: perhaps somebody only has looked at it, or is rolled
+back. So where rows were left out that could have been taken, another look is to be made soon.
+
 Order. What is ready lies in an index of queue, level and time. Levels (see `queries`) are found
 one by one; those of suspects lie below all others. Each read takes one level of one queue, so that
 it follows the index and touches no row that it does not return; what several queues give at the
@@ -58,6 +61,8 @@ from trioflow.backends.sql.store import SqlStore
 
 __all__ = ["Wanted", "take_activities", "take_instances", "take_own_instances", "take_suspect"]
 
+_SOON = 0.05  # seconds until a row is looked at again that somebody else has locked
+
 # A queue, and a level that occurs in it; see `SUSPECTS_BELOW`.
 Level: TypeAlias = tuple[str, int]
 
@@ -99,10 +104,17 @@ def take_instances(store: SqlStore, wanted: Wanted, limit: int, sticky: float) -
         rows = best.rows
         taken = _lease_instances(store, wanted.worker, rows[:limit])
         if best.again:
-            return TakenInstances(taken, look.now, look.any_suspect(apart))
-        if rows[limit:]:
-            return TakenInstances(taken, rows[limit][READY_AT], look.any_suspect(apart))
-        return nothing_left(taken, waits=best.waits)
+            next_at = look.now
+        elif rows[limit:]:
+            next_at = rows[limit][READY_AT]
+        elif look.passes_over and (
+            look.with_any(look.query(store.queries.any_ready), ready, look.eligible(sticky))
+            or (waiting and line.may_move(look.now))
+        ):
+            next_at = look.now + _SOON
+        else:
+            return nothing_left(taken, waits=best.waits)
+        return TakenInstances(taken, next_at, look.any_suspect(apart))
     return TakenInstances([], look.now)
 
 
@@ -157,6 +169,8 @@ def take_own_instances(store: SqlStore, worker: str) -> TakenInstances:
             now = store.clock()
             rows = store.execute(queries.ready_own_instances, worker, now).fetchall()
             taken = _lease_instances(store, worker, rows)
+    if store.execute(queries.any_own_ready, worker, now).fetchone() is not None:
+        return TakenInstances(taken, now + _SOON)
     (next_at,) = store.execute(queries.next_own_instance, worker, now).fetchone()
     return TakenInstances(taken, next_at)
 
@@ -177,8 +191,11 @@ def take_suspect(store: SqlStore, wanted: Wanted) -> TakenInstances:
             taken = _lease_instances(store, wanted.worker, rows, LEASE_SUSPECTS)
     if not alive:
         return TakenInstances([], None)
+    suspects = look.any_suspect(apart)
+    if suspects and not taken:
+        return TakenInstances(taken, look.now + _SOON, suspects)
     next_at = min(look.next_ready((*levels, *apart)), default=None)
-    return TakenInstances(taken, next_at, look.any_suspect(apart))
+    return TakenInstances(taken, next_at, suspects)
 
 
 def _lease_instances(
@@ -234,6 +251,10 @@ def take_activities(store: SqlStore, wanted: Wanted, limit: int) -> TakenActivit
         if leases and store.write(LEASE_ACTIVITIES, leases) != len(rows[:limit]):
             raise NotLeased
         next_at = rows[limit][VISIBLE_AT] if rows[limit:] else next_visible()
+        if look.passes_over and not rows[limit:]:
+            query = look.query(queries.any_visible)
+            if look.with_any(query, visible, now_visible):
+                next_at = look.now + _SOON
         tasks = [activity_task(row) for row in rows[:limit]]
         return TakenActivities(tasks, next_at, limits=store.limits.version)
     return TakenActivities([], look.now)
@@ -291,6 +312,7 @@ class _Look:
                 marks = ", ".join("?" * len(unwanted))
                 self._clause += store.dialect.query(f" AND {named} NOT IN ({marks})")
         self.now = store.clock()
+        self.passes_over = bool(store.dialect.skip_locked)
 
     def line(self) -> Line:
         """Return those that wait for a place of a limit."""
