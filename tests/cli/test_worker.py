@@ -19,6 +19,8 @@ from trioflow import Registry, open_client
 from trioflow._cli.app import app
 from trioflow._cli.worker import joined
 
+pytestmark = pytest.mark.timeout(180)  # processes that begin take their time where all are busy
+
 ROOT = Path(__file__).parents[2]
 STORE = "sqlite:///shop.db"
 FLOWS = """

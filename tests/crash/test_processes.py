@@ -18,6 +18,8 @@ from tests.crash.workers import workers as all_workers
 from trioflow import open_client
 from trioflow._worker.sigterm import sigterm_event
 
+pytestmark = pytest.mark.timeout(180)  # processes that begin take their time where all are busy
+
 HOSTS = pytest.mark.parametrize("loop", ["trio", "asyncio"])
 
 

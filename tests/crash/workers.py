@@ -13,7 +13,7 @@ import trio
 __all__ = ["PATIENCE", "log_of", "until", "workers"]
 
 ROOT = Path(__file__).parents[2]
-PATIENCE = 30  # seconds, for what takes much less
+PATIENCE = 60  # seconds, for what takes much less
 
 
 class Worker:

@@ -34,7 +34,10 @@ from trioflow.backends.memory import MemoryBackend
 from trioflow.testing import open_tester
 
 ROOT = Path(__file__).parents[2]
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="it sends signals")
+pytestmark = [
+    pytest.mark.skipif(sys.platform == "win32", reason="it sends signals"),
+    pytest.mark.timeout(180),  # processes that begin take their time where all are busy
+]
 
 
 def alive(pid):
@@ -449,7 +452,6 @@ async def main():
 
 
 @pytest.mark.parametrize("guarded", [True, False])
-@pytest.mark.timeout(120)
 def test_functions_of_the_main_script(guarded, tmp_path):
     guard = "if __name__ == '__main__':\n    trio.run(main)" if guarded else "trio.run(main)"
     path = tmp_path / "script.py"

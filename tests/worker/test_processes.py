@@ -13,6 +13,8 @@ from tests.worker import remote
 from tests.worker.flow import until
 from trioflow import InstanceCancelled
 
+pytestmark = pytest.mark.timeout(180)  # processes that begin take their time where all are busy
+
 ROOT = Path(__file__).parents[2]
 
 
