@@ -182,8 +182,8 @@ class Backend(Protocol):
             ``limit`` left one out, ``None`` if there is none; and ``suspects``: whether a suspect
             is ready and free (which does not count for ``next_at``). An instance that is not ready
             yet counts from when it is, though it may be left to another worker then, or wait for a
-            place of its workflow's limit. A look may end early, with ``next_at`` in the past. If the
-            worker's row is gone, nothing is taken.
+            place of its workflow's limit. A look may end early, with ``next_at`` in the past. If
+            the worker's row is gone, nothing is taken.
         """
         ...
 
