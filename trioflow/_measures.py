@@ -158,6 +158,15 @@ class Measures:
         self.values: defaultdict[Key, list[float]] = defaultdict(list)
         self.levels: dict[Key, float] = {}
 
+    def write(self, writer_of: Callable[[Key], Callable[[float], object]]) -> None:
+        """Give each value to what takes those of its metric and labels."""
+        for key, value in (*self.counts.items(), *self.levels.items()):
+            writer_of(key)(value)
+        for key, values in self.values.items():
+            write = writer_of(key)
+            for value in values:
+                write(value)
+
 
 def measured(observations: Sequence[Observation], dropped: int) -> Measures:
     """Return what observations mean for the metrics; so many others were dropped before."""

@@ -25,6 +25,8 @@ logger = logging.getLogger("trioflow.worker")
 _GATHERING = 0.05
 """Seconds before the thread records what came: in batches it takes less of the loop's time."""
 _AT_ONCE = 500
+_IN_TIME = 20
+"""So many at once where the time is limited: one may take seconds, to reach a server for example."""
 _recorders: weakref.WeakSet[Recorder] = weakref.WeakSet()
 
 
@@ -110,14 +112,14 @@ class Recorder(ABC):
             while left > 0 and self._kept:
                 if end is not None and time.monotonic() >= end:
                     return False
-                left -= self._record_some()
+                left -= self._record_some(_AT_ONCE if end is None else _IN_TIME)
         finally:
             self._recording.release()
         return True
 
-    def _record_some(self) -> int:
+    def _record_some(self, most: int) -> int:
         kept = self._kept
-        items = [kept.popleft() for _ in range(min(len(kept), _AT_ONCE))]
+        items = [kept.popleft() for _ in range(min(len(kept), most))]
         known, self._known_dropped = self._known_dropped, self._dropped
         try:
             self._record(items, self._known_dropped - known)

@@ -74,13 +74,7 @@ class Prometheus(Recorder):
         return "<Prometheus>"
 
     def _record(self, items: list[Observation], dropped: int) -> None:
-        measures = measured(items, dropped)
-        for key, value in (*measures.counts.items(), *measures.levels.items()):
-            self._add_to(key)(value)
-        for key, values in measures.values.items():
-            observe = self._add_to(key)
-            for value in values:
-                observe(value)
+        measured(items, dropped).write(self._add_to)
 
     def _add_to(self, key: Key) -> Callable[[float], None]:
         add = self._adds.get(key)

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import inspect
 from functools import partial
+from typing import get_args
 
 import pytest
 import trio
@@ -14,10 +15,11 @@ from tests.engine.driver import CODEC, Driver, act, done, failed, nothing_left, 
 from trioflow import Signal, continue_as_new, send_signal, side_effect
 from trioflow._engine.calls import Caller
 from trioflow._engine.execution import Execution
-from trioflow._engine.replay import Diverged
+from trioflow._engine.replay import _KINDS, Diverged
 from trioflow._engine.strict import StrictExecution
 from trioflow._model import events as ev
 from trioflow._model.activities import Activity
+from trioflow._model.commands import Command
 from trioflow._model.workflows import Workflow
 
 charge, ship, notify, audit = (act(name, int) for name in ("charge", "ship", "notify", "audit"))
@@ -406,3 +408,7 @@ def test_a_failure_handled_otherwise():
     driver = Driver(before)
     driver.turn(failed("0:0", KeyError("x")))
     assert diverge(driver, changed).current == "activity 'audit' (0:1)"
+
+
+def test_each_command_has_a_name_in_reports():
+    assert set(_KINDS) == set(get_args(Command))

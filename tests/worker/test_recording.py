@@ -129,6 +129,24 @@ def test_whoever_tells_never_waits_for_what_is_recorded():
     assert notes.items == [lost(1), lost(2)]
 
 
+@pytest.mark.usefixtures("held_back")
+def test_whoever_has_little_time_is_not_kept_by_many_that_take_long(monkeypatch):
+    class Slow(Notes):
+        def _record(self, items, dropped):
+            super()._record(items, dropped)
+            self.now += len(items)
+
+    notes = Slow()
+    notes.now = 0.0
+    monkeypatch.setattr(_recording.time, "monotonic", lambda: notes.now)
+    for number in range(100):
+        notes.observe(lost(number))
+    assert not notes.flush(timeout=5.0)
+    assert len(notes.items) == _recording._IN_TIME
+    assert notes.flush()
+    assert len(notes.items) == 100
+
+
 def test_a_failure_is_logged_once_and_what_follows_is_recorded(caplog):
     broken = Broken()
     for number in range(3):

@@ -122,13 +122,7 @@ class OpenTelemetry(Recorder):
     # --- what happens -----------------------------------------------------------------------
 
     def _record(self, items: list[Observation], dropped: int) -> None:
-        measures = measured(items, dropped)
-        for key, value in (*measures.counts.items(), *measures.levels.items()):
-            self._recorder(key)(value)
-        for key, values in measures.values.items():
-            record = self._recorder(key)
-            for value in values:
-                record(value)
+        measured(items, dropped).write(self._recorder)
         for item in items:
             self._write_about(item)
 
