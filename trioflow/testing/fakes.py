@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import inspect
+import warnings
 from collections.abc import Awaitable, Callable
 from typing import Any, Generic, ParamSpec, TypeVar
 
@@ -12,7 +14,14 @@ from trioflow._model.workflows import Workflow
 from trioflow._registry import Registry
 from trioflow.authoring import is_replaying
 
-__all__ = ["Fake", "FakeCall", "FakingRegistry"]
+__all__ = [
+    "Fake",
+    "FakeCall",
+    "FakingRegistry",
+    "check_function",
+    "check_parameters",
+    "warn_of_similar",
+]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -111,7 +120,9 @@ class Fake(Generic[P, R]):
         """Return what is wrong with the number of calls, ``""`` for nothing."""
         if self.times is None or self.times == len(self.calls):
             return ""
-        return f"{self.name!r} was called {len(self.calls)} times, {self.times} were expected"
+        called, times = len(self.calls), self.times
+        said = f"{self.name!r} was called {called} time{'' if called == 1 else 's'}"
+        return f"{said}, {times} {'was' if times == 1 else 'were'} expected"
 
 
 class FakingRegistry(Registry):
@@ -129,3 +140,53 @@ class FakingRegistry(Registry):
     def replace_workflow(self, definition: Workflow[..., Any]) -> None:
         """Have instances of the workflow of that name run another function."""
         self._workflows[definition.name] = definition
+
+
+def check_function(fn: object, what: str) -> None:
+    """Raise `TypeError` if ``fn`` cannot be called; of a coroutine say what to write instead."""
+    if inspect.iscoroutine(fn):
+        fn.close()
+        raise TypeError(
+            f"{what} takes a function, not a coroutine: leave out the call's brackets, as in "
+            "functools.partial(handle.signal, approved, True)"
+        )
+    if not callable(fn):
+        raise TypeError(f"{what} takes a function, not {fn!r}")
+
+
+def check_parameters(
+    definition: Activity[..., Any] | Workflow[..., Any], fn: Callable[..., Any]
+) -> None:
+    """Raise `TypeError` if a function cannot be called with as many arguments as what it fakes."""
+    try:
+        takes = inspect.signature(fn)
+        original = list(inspect.signature(definition.fn).parameters.values())
+    except (TypeError, ValueError):  # of a builtin, perhaps
+        return
+    if original and original[0].name == "self":
+        original = original[1:]
+    if any(one.kind not in (one.POSITIONAL_ONLY, one.POSITIONAL_OR_KEYWORD) for one in original):
+        return
+    required = [one for one in original if one.default is one.empty]
+    for number in (len(original), len(required)):
+        try:
+            takes.bind(*[None] * number)
+        except TypeError:
+            continue
+        return
+    raise TypeError(
+        f"the fake of {definition.name!r} takes {takes}, and is called with the arguments "
+        f"({', '.join(one.name for one in original)})"
+    )
+
+
+def warn_of_similar(name: str, registry: Registry) -> None:
+    """Warn of a name that nothing has which is registered, if something has a similar one."""
+    near = difflib.get_close_matches(name, [*registry.activities, *registry.workflows], n=1)
+    if near:
+        warnings.warn(
+            f"the fake of {name!r} stands in for nothing that is registered here, so the real "
+            f"{near[0]!r} runs; did you mean {near[0]!r}?",
+            UserWarning,
+            stacklevel=3,
+        )

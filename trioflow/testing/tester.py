@@ -29,7 +29,13 @@ from trioflow.backends.commits import NewInstance
 from trioflow.backends.memory import MemoryBackend
 from trioflow.errors import TrioflowError
 from trioflow.testing.clock import virtual_time
-from trioflow.testing.fakes import Fake, FakingRegistry
+from trioflow.testing.fakes import (
+    Fake,
+    FakingRegistry,
+    check_function,
+    check_parameters,
+    warn_of_similar,
+)
 from trioflow.testing.listening import ListeningStore
 from trioflow.testing.stuck import Stuck, report_of
 
@@ -100,8 +106,10 @@ class Tester:
                 is one.
 
         Raises:
+            TypeError: ``fn`` is no function.
             ValueError: That time is past, or has no time zone.
         """
+        check_function(fn, "at()")
         seconds = self._seconds(when)
         if seconds < self.elapsed:
             raise ValueError(f"{when!r} is past: {self.elapsed:g} s have gone by")
@@ -195,14 +203,20 @@ class Tester:
             The fake, whose ``calls`` are recorded.
 
         Raises:
+            TypeError: ``fn`` is no function, or does not take as many arguments.
             UnmetExpectations: At the end of the block, if ``times`` does not hold.
         """
+        check_function(fn, "fake()")
         name = definition if isinstance(definition, str) else definition.name
         fake: Fake[..., Any] = Fake(name, fn, times, lambda: self.elapsed)
         self._fakes.append(fake)
         if isinstance(definition, str):
             registry = self._registry
             definition = registry.activities.get(name) or registry.workflows.get(name)
+            if definition is None:
+                warn_of_similar(name, registry)
+        if definition is not None:
+            check_parameters(definition, fn)
         if isinstance(definition, Workflow):
             stand_in: Any = copy.copy(cast("Workflow[..., Any]", definition))
             stand_in.fn = fake.call_workflow
