@@ -31,6 +31,17 @@ async def test_a_module_stands_for_all_that_is_decorated(module):
     assert await opened("a_module_of_a_user") is default_registry
 
 
+async def test_a_definition_is_refused_with_what_to_write(module):
+    flows = Registry()
+
+    @flows.workflow
+    async def checkout() -> None: ...
+
+    module.checkout = checkout
+    with pytest.raises(click.UsageError, match="give the module alone, 'a_module_of_a_user'"):
+        await opened("a_module_of_a_user:checkout")
+
+
 async def test_a_name_may_be_a_registry_or_a_function_that_gives_one(module):
     module.flows = Registry()
     module.make = lambda: module.flows

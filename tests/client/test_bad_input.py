@@ -25,6 +25,7 @@ from trioflow import (
     info,
     now,
     open_client,
+    open_worker,
     send_signal,
     set_status,
     side_effect,
@@ -272,3 +273,36 @@ async def test_a_signal_that_would_lose_keys_changes_nothing(cached, signal):
         with pytest.raises(ValueMismatch, match="'any': of 2 keys 1 would come back"):
             await handle.signal(signal, {1: "one", "1": "eins"})
         assert (await handle.describe()).unread == 0
+
+
+async def test_a_client_that_waits_without_a_worker_says_so_once(tmp_path, monkeypatch):
+    monkeypatch.setattr("trioflow._client.waiters.PATIENCE", 0.01)
+    flows = Registry()
+    told = []
+    said = anyio.Event()
+
+    @flows.workflow
+    async def checkout() -> None: ...
+
+    class Hears(logging.Handler):
+        def emit(self, record):
+            told.append(record.getMessage())
+            said.set()
+
+    hears = Hears(logging.WARNING)
+    log = logging.getLogger("trioflow.client")
+    log.addHandler(hears)
+    try:
+        async with (
+            open_client(f"sqlite:///{tmp_path}/shop.db", registry=flows) as client,
+            anyio.create_task_group() as group,
+        ):
+            handle = await client.start(checkout.options(id="order-7"))
+            group.start_soon(handle.result)
+            await said.wait()
+            async with open_worker(client.backend, registry=flows):
+                await handle.result()
+    finally:
+        log.removeHandler(hears)
+    assert len(told) == 1
+    assert "waits for instance 'order-7', and no worker runs on the store" in told[0]

@@ -69,7 +69,7 @@ def project(pytester, monkeypatch, plugin, mark, ini):
 def test_with(pytester, monkeypatch, plugin, mark, ini, hosts):  # noqa: PLR0917
     result = project(pytester, monkeypatch, plugin, mark, ini)
     result.stdout.fnmatch_lines(["*nothing will ever happen any more*"])
-    result.stdout.fnmatch_lines(["*'charge' was called 0 times, 1 were expected*"])
+    result.stdout.fnmatch_lines(["*'charge' was called 0 times, 1 was expected*"])
     outcomes = result.parseoutcomes()
     # An expectation that is not met is an error of the fixture's end, or a failure of its test.
     wrong = outcomes.get("failed", 0) + outcomes.get("errors", 0) + outcomes.get("error", 0)

@@ -106,6 +106,11 @@ def test_time_passes_to_the_next_deadline():
     assert simulation.elapsed == 3600
 
 
+def test_signals_are_pairs():
+    with pytest.raises(TypeError, match=r"pairs of a signal and a value, not Signal\('go'"):
+        run(waits, 10.0, signals=[go])
+
+
 def test_a_signal_comes_before_a_deadline_unless_it_is_chosen_to_come_later():
     assert run(waits, 3600, signals=[(go, 7)]).result() == 7
     late = run(waits, 3600, signals=[(go, 7)], choices=[0, 1])

@@ -300,8 +300,19 @@ def test_unmet_expectations(backend):
     async def main(tester):
         tester.fake(charge, lambda amount: "", times=1)
 
-    with pytest.raises(UnmetExpectations, match="'charge' was called 0 times, 1 were expected"):
+    with pytest.raises(UnmetExpectations, match="'charge' was called 0 times, 1 was expected"):
         run(backend, main)
+
+
+@BACKENDS
+def test_a_call_in_place_of_a_function_is_refused_at_once(backend):
+    async def main(tester):
+        handle = await tester.start(waits_for_ever)
+        with pytest.raises(TypeError, match="not a coroutine: leave out the call's brackets"):
+            tester.at(5, handle.signal(approved, True))
+        await handle.cancel()
+
+    run(backend, main)
 
 
 @BACKENDS

@@ -11,7 +11,7 @@ from typing import Any, TypeVar, cast
 
 import click
 
-from trioflow import Registry, Workflow, default_registry
+from trioflow import Activity, Registry, Workflow, default_registry
 
 __all__ = ["find_workflow", "import_modules", "modules_option", "open_registry"]
 
@@ -83,6 +83,11 @@ async def open_registry(target: str) -> AsyncGenerator[Registry]:
         made = getattr(made, part, None)
     if made is None:
         raise click.UsageError(f"there is no {name!r} in module {module!r}")
+    if isinstance(made, Workflow | Activity):
+        raise click.UsageError(
+            f"{target!r} is a definition, {made!r}, and no registry: give the module alone, "
+            f"{module!r}; all that it decorates is run"
+        )
     if not isinstance(made, Registry) and callable(made):
         made = made()
     async with AsyncExitStack() as stack:

@@ -9,8 +9,8 @@ import msgspec
 
 from trioflow import Undecodable
 from trioflow._cli.output import as_json, shown
-from trioflow._client.texts import failure_line
 from trioflow._codec.failures.failures import Failure
+from trioflow._codec.failures.lines import failure_line
 from trioflow._model.turns import Turn
 
 __all__ = ["fact_line", "failure_line", "tag_of", "turn_lines"]

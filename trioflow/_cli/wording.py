@@ -11,9 +11,11 @@ __all__ = ["in_shell"]
 _CALL = re.compile(
     r"""
     client\.handle\((?P<other>'[^']*'|"[^"]*")(?:,[ ]workflow)?\)(?:\.describe\(\))?
+      (?P<gives>[ ]gives[ ]a[ ]handle[ ]of[ ]it)?
     | \b(?:handle\.)?resume\(without=(?P<signal>'[^']*'|"[^"]*")\)
     | \b(?:handle\.)?reset\(turn=…\)(?P<turn>)
     | (?<![\w.])(?:handle\.)?(?P<verb>resume|pause|reset|fork|history)\(\)
+    | (?<![\w.])(?:handle\.)?reset\(turn=(?P<exact>\d+)\)
     | \bturn=…(?P<number>)
     """,
     re.VERBOSE,
@@ -31,12 +33,15 @@ def in_shell(text: str, id: str | None = None) -> str:
 
     def command(found: re.Match[str]) -> str:
         if (other := found["other"]) is not None:
-            return f"`trioflow describe {shlex.quote(ast.literal_eval(other))}`"
+            shows = " shows it" if found["gives"] else ""
+            return f"`trioflow describe {shlex.quote(ast.literal_eval(other))}`{shows}"
         if (signal := found["signal"]) is not None:
             without = shlex.quote(ast.literal_eval(signal))
             return f"`trioflow resume {named} --without {without}`"
         if found["turn"] is not None:
             return f"`trioflow reset {named} --turn N`"
+        if found["exact"] is not None:
+            return f"`trioflow reset {named} --turn {found['exact']}`"
         if found["number"] is not None:
             return "--turn N"
         return f"`trioflow {found['verb']} {named}`"

@@ -14,6 +14,7 @@ from trioflow._client.events import cancel_event, check_effect
 from trioflow._client.executions import describe_executions, row_of_life
 from trioflow._client.history import ExecutionHistory, read_history, same_life
 from trioflow._client.holders import with_holders
+from trioflow._client.messages import message_name
 from trioflow._client.native_cancel import raises_native_cancels
 from trioflow._client.queries import ask, question_of
 from trioflow._client.resets import reset_instance, resume_instance
@@ -21,7 +22,7 @@ from trioflow._client.streams import Emitted, Stream, read_stream
 from trioflow._client.updates import NOTHING, UpdateHandle, update_event
 from trioflow._client.waiting import TAKEN_SINCE
 from trioflow._codec.failures.failures import Failure
-from trioflow._codec.limits import check_characters, check_name, check_reason
+from trioflow._codec.limits import check_characters, check_reason
 from trioflow._codec.values import Codec, decode_as, encode_checked, open_text, seal_text
 from trioflow._model.activities import Activity
 from trioflow._model.events import SignalReceived, encode_event
@@ -620,4 +621,4 @@ def _signal_of(signal: Signal[Any] | str) -> tuple[str, Any]:
     """Return a signal's name, and the type of its values."""
     if isinstance(signal, Signal):
         return signal.name, signal.type
-    return check_name(signal, "a signal"), Any
+    return message_name(signal, "signal"), Any

@@ -8,8 +8,8 @@ import anyio
 import msgspec
 
 from trioflow._client.description import decode_outcome
+from trioflow._client.messages import message_name
 from trioflow._client.updates import NOTHING
-from trioflow._codec.limits import check_name
 from trioflow._codec.values import Codec, decode_as, encode_checked
 from trioflow._model.events import NO_VALUE
 from trioflow._model.options import check_seconds
@@ -44,14 +44,15 @@ def question_of(codec: Codec, query: Query[..., Any] | str, value: object) -> Qu
         ArgumentError: It has no argument and is given one, or has one that is not given; or what
             is given as a query is no name that a store takes.
     """
-    name, type_ = query, Any
+    name, type_ = "", Any
     if isinstance(query, Query):
         name, type_ = query.name, query.argument
         if value is NOTHING and type_ is not NO_ARGUMENT:
             raise ArgumentError(f"query {name!r} has an argument: query({name}, value)")
         if value is not NOTHING and type_ is NO_ARGUMENT:
             raise ArgumentError(f"query {name!r} has no argument, and was given {value!r}")
-    name = check_name(name, "a query")
+    else:
+        name = message_name(query, "query")
     data = NO_VALUE
     if value is not NOTHING:
         what = f"the argument of query {name!r}"

@@ -386,9 +386,9 @@ def _check_shared(record: InstanceRecord, kept: list[Turn]) -> None:
     while open_ := _open_claims(kept[:number]):
         number = min(turn for turn, _ in open_)
     raise ArgumentError(
-        f"instance {record.id!r} has or waits for shared {min(name for _, name in claims)} before "
-        f"turn {len(kept)}, which nobody can give to another execution. It can go on from a turn "
-        f"before which it had not asked for it yet: the last one is turn={number}"
+        f"instance {record.id!r} holds or waits for shared {min(name for _, name in claims)} when "
+        f"turn {len(kept)} begins, and by now others may have it. So it can only go on from a turn "
+        f"before it asked for it, the last of which is that of handle.reset(turn={number})"
     )
 
 

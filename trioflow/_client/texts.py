@@ -16,7 +16,7 @@ from typing import Any, Final
 import msgspec
 
 from trioflow._client.description import ActivityDescription, Description
-from trioflow._codec.failures.failures import Failure
+from trioflow._codec.failures.lines import failure_line
 from trioflow._codec.values import JsonCodec
 from trioflow._model.attributes import Condition, attribute
 from trioflow._model.workflows import Workflow
@@ -27,7 +27,6 @@ __all__ = [
     "attempt_line",
     "condition_of",
     "detail_of",
-    "failure_line",
     "json_or_text",
     "moment_of",
     "span_of",
@@ -171,12 +170,6 @@ def condition_of(text: str) -> Condition:
     except ValueError as error:
         raise ArgumentError(str(error)) from None
     return made
-
-
-def failure_line(failure: Failure) -> str:
-    """Return what failed on one line, as Python writes it."""
-    kind = failure.type.rpartition(".")[2]
-    return f"{kind}: {failure.message}" if failure.message else kind
 
 
 def attempt_line(task: ActivityDescription, now: float, shown: Callable[[float], str]) -> str:

@@ -8,9 +8,9 @@ import msgspec
 
 from trioflow._client.answers import Ended
 from trioflow._client.description import decode_outcome, decode_report
+from trioflow._client.messages import message_name
 from trioflow._client.native_cancel import raises_native_cancels
 from trioflow._client.waiting import TAKEN_SINCE
-from trioflow._codec.limits import check_name
 from trioflow._codec.values import Codec, decode_as, encode_checked, open_text
 from trioflow._model.events import NO_VALUE, UpdateRequested, encode_event
 from trioflow._model.turns import Cancelled, Completed, Failed
@@ -145,7 +145,7 @@ def update_event(
 
 
 def _name_of(update: Update[..., Any] | str) -> str:
-    return update.name if isinstance(update, Update) else check_name(update, "an update")
+    return update.name if isinstance(update, Update) else message_name(update, "update")
 
 
 def _read(data: bytes, instance: str) -> object:

@@ -6,8 +6,10 @@ into the store after a change of it (`watch`), or the client is closed.
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable
+from contextlib import suppress
 from itertools import chain
 
 import anyio
@@ -17,11 +19,14 @@ from trioflow._client.waiters import Waiters
 from trioflow.backends.abc import Backend
 from trioflow.backends.records import InstanceRecord
 from trioflow.errors import (
+    BackendError,
     BackendUnavailable,
     InstanceNotFound,
 )
 
 __all__ = ["TAKEN_SINCE", "ResultWaiter"]
+
+logger = logging.getLogger("trioflow.client")
 
 TAKEN_SINCE = "another instance has taken its id since"
 
@@ -69,6 +74,7 @@ class ResultWaiter:
         self._life_here = life_here
         self._waiters: Waiters[str, _Waiter] = Waiters(backend, self._any_trusts)
         self._all_at = -math.inf  # when the last look was also at what is held here
+        self._looked_for_workers = False
 
     @property
     def waiting(self) -> int:
@@ -113,6 +119,22 @@ class ResultWaiter:
                 self.look_again(id)
         if everybody:
             self._all_at = anyio.current_time()
+            if self._waiters.waiting and not self._looked_for_workers:
+                self._looked_for_workers = True
+                with suppress(BackendError):
+                    await self._warn_without_workers()
+
+    async def _warn_without_workers(self) -> None:
+        """Say once that nothing will happen to what is waited for: the worker was forgotten."""
+        if any(worker.alive for worker in await self._backend.workers()):
+            return
+        for id in list(self._waiters.waiting)[:1]:
+            logger.warning(
+                "this waits for instance %r, and no worker runs on the store, so that nothing "
+                "happens there. Start one, with run_worker(), open_worker() or `trioflow worker "
+                "MODULE`; what was started goes on then",
+                id,
+            )
 
     def _any_trusts(self) -> bool:
         return any(waiter.trusts for waiter in chain.from_iterable(self._waiters.waiting.values()))

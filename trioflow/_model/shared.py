@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Coroutine
 from types import TracebackType
-from typing import Any, Never, NoReturn
+from typing import TYPE_CHECKING, Any, Never, NoReturn
 
 from trioflow._codec.limits import check_name
 from trioflow._model.invoker import invoker_for
@@ -40,6 +40,15 @@ class _Held:
             f"a {type(self).__name__} is taken for the length of a block, and not by await: write "
             f"'async with {self!r}:'"
         )
+
+    if not TYPE_CHECKING:  # so that type checkers refuse it as well
+
+        def __enter__(self) -> NoReturn:
+            raise ArgumentError(
+                f"a {type(self).__name__} is waited for: write 'async with {self!r}:'"
+            )
+
+        def __exit__(self, *_: object) -> None: ...
 
     async def __aexit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None

@@ -85,8 +85,9 @@ class Compatibility(msgspec.Struct, kw_only=True):
 
     def __str__(self) -> str:
         first = (
-            f"{self.checked} instances were checked: {len(self.diverging)} do not fit the present "
-            f"code, {len(self.differing)} would only pass other data"
+            f"{self.checked} instance{'s were' if self.checked != 1 else ' was'} checked: "
+            f"{len(self.diverging)} do not fit the present code, {len(self.differing)} would only "
+            "pass other data"
         )
         lines = [first]
         lines += [f"- {misfit}" for misfit in self.diverging[:_SHOWN]]

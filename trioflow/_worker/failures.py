@@ -10,6 +10,7 @@ import trio
 
 import trioflow
 from trioflow._codec.failures.failures import Failure
+from trioflow._codec.failures.lines import failure_line
 
 __all__ = ["describe", "full_traceback"]
 
@@ -25,7 +26,11 @@ _CAUSED = "\n\nThe above exception was the direct cause of the following excepti
 
 def describe(failure: Failure) -> str:
     """Return what a failure is, and at which line of the user's own code it was raised."""
-    text = f"{failure.type}: {failure.message}"
+    text = (
+        failure_line(failure, qualified=True)
+        if failure.members
+        else f"{failure.type}: {failure.message}"
+    )
     place = _last_line(failure)
     return f"{text} (at {place})" if place else text
 

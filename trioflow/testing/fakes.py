@@ -15,7 +15,15 @@ from trioflow._registry import Registry
 from trioflow.authoring import is_replaying
 from trioflow.errors import DefinitionError
 
-__all__ = ["Fake", "FakeCall", "FakingRegistry", "check_fake", "definition_of", "refuse_name"]
+__all__ = [
+    "Fake",
+    "FakeCall",
+    "FakingRegistry",
+    "check_fake",
+    "check_function",
+    "definition_of",
+    "refuse_name",
+]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -207,7 +215,9 @@ class Fake(Generic[P, R]):
         """Return what is wrong with the number of calls, ``""`` for nothing."""
         if self.times is None or self.times == len(self.calls):
             return ""
-        return f"{self.name!r} was called {len(self.calls)} times, {self.times} were expected"
+        called, times = len(self.calls), self.times
+        said = f"{self.name!r} was called {called} time{'' if called == 1 else 's'}"
+        return f"{said}, {times} {'was' if times == 1 else 'were'} expected"
 
 
 class FakingRegistry(Registry):
@@ -225,3 +235,15 @@ class FakingRegistry(Registry):
     def replace_workflow(self, definition: Workflow[..., Any]) -> None:
         """Have instances of the workflow of that name run another function."""
         self._workflows[definition.name] = definition
+
+
+def check_function(fn: object, what: str) -> None:
+    """Raise `TypeError` if ``fn`` cannot be called; of a coroutine say what to write instead."""
+    if inspect.iscoroutine(fn):
+        fn.close()
+        raise TypeError(
+            f"{what} takes a function, not a coroutine: leave out the call's brackets, as in "
+            "functools.partial(handle.signal, approved, True)"
+        )
+    if not callable(fn):
+        raise TypeError(f"{what} takes a function, not {fn!r}")

@@ -33,6 +33,7 @@ from trioflow.testing.fakes import (
     Fake,
     FakingRegistry,
     check_fake,
+    check_function,
     definition_of,
     refuse_name,
 )
@@ -106,8 +107,10 @@ class Tester:
                 is one.
 
         Raises:
+            TypeError: ``fn`` is no function.
             ValueError: That time is past, or has no time zone.
         """
+        check_function(fn, "at()")
         seconds = self._seconds(when)
         if seconds < self.elapsed:
             raise ValueError(f"{when!r} is past: {self.elapsed:g} s have gone by")

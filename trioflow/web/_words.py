@@ -13,6 +13,7 @@ from jinja2.runtime import Context
 from markupsafe import Markup
 
 from trioflow import Undecodable
+from trioflow._codec.failures.lines import failure_line
 
 __all__ = ["FILTERS", "ago", "as_json", "clock", "duration", "number"]
 
@@ -138,6 +139,7 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "at": at,
     "as_json": as_json,
     "cut": cut,
+    "failure_line": failure_line,
     "duration": duration,
     "number": number,
     "plain": plain,

@@ -64,6 +64,11 @@ class Simulation(Generic[R]):
         self._world = world
         self._schedule = schedule
         self._signals = list(signals)
+        for each in self._signals:
+            match each:
+                case (Signal(), _):
+                    continue
+            raise TypeError(f"signals are pairs of a signal and a value, not {each!r}")
         self._updates = list(enumerate(updates))
         self._hazards = hazards
 

@@ -8,12 +8,12 @@ from typing import Literal
 import msgspec
 
 from trioflow._client.description import ActivityDescription, Undecodable
-from trioflow._codec.failures.failures import Failure
+from trioflow._codec.failures.lines import failure_line
 from trioflow._model import commands as co
 from trioflow._model import events as ev
 from trioflow._model.turns import Cancelled, Completed, Continued, Failed, Turn
 
-__all__ = ["Bar", "Mark", "Reader", "Timeline", "failure_line", "timeline_of"]
+__all__ = ["Bar", "Mark", "Reader", "Timeline", "timeline_of"]
 
 BarStatus = Literal[
     "completed", "failed", "cancelled", "running", "retrying", "waiting", "left", "continued"
@@ -158,13 +158,6 @@ def timeline_of(
         wakes_at=None if over else wakes_at,
         unread=reader.unread,
     )
-
-
-def failure_line(failure: Failure) -> str:
-    """Return what failed on one line, as Python writes it."""
-    kind = failure.type.rpartition(".")[2]
-    text = f"{kind}: {failure.message}" if failure.message else kind
-    return " ".join(text.split())
 
 
 class _Open:
