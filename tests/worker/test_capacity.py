@@ -135,7 +135,7 @@ async def test_no_more_activities_run_at_once_than_allowed(flow):
     assert most == 3
 
 
-async def test_activities_that_never_end_keep_no_others_out_after_a_busy_moment(backend):
+async def test_activities_that_never_end_keep_no_others_out_after_a_busy_moment(clock, backend):
     """The loop stands still while many have been leased, and none of them ever ends."""
     flows = Registry()
     begun = 0
