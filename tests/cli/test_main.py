@@ -37,6 +37,17 @@ def start(*arguments: str, before: str = "") -> subprocess.CompletedProcess[str]
     )
 
 
+def test_an_interrupt_while_it_is_imported_shows_no_traceback():
+    interrupted = (
+        "import sys, types\n"
+        "class Interrupts(types.ModuleType):\n"
+        "    def __getattr__(self, name): raise KeyboardInterrupt\n"
+        "sys.modules['trioflow._cli.app'] = Interrupts('trioflow._cli.app')"
+    )
+    done = start("list", before=interrupted)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
 def test_it_runs_as_a_module():
     done = start("lint", "examples")
     assert (done.returncode, done.stderr) == (0, "")

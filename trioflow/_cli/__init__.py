@@ -12,6 +12,7 @@ __all__ = ["main"]
 
 _NEEDED = ("click", "rich")
 _WRONG_USAGE = 2
+_INTERRUPTED = 130  # as shells say it
 
 
 def main() -> None:
@@ -25,4 +26,6 @@ def main() -> None:
             f"trioflow's command line needs {' and '.join(_NEEDED)}: pip install 'trioflow[cli]'\n"
         )
         sys.exit(_WRONG_USAGE)
+    except KeyboardInterrupt:  # while it was imported: `--reload` may begin anew at any moment
+        sys.exit(_INTERRUPTED)
     app(prog_name="trioflow")
