@@ -20,7 +20,7 @@ from typing import Any
 
 import trio
 
-from benchmarks import crash, growth, large, moves, pages, resident, sharing, speed
+from benchmarks import crash, growth, large, moves, observing, pages, resident, sharing, speed
 from benchmarks.measuring import Figure, Sizes
 from benchmarks.stores import SERVERS, kind_of, missing, serving
 
@@ -41,6 +41,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     "idle": resident.idle,
     "sharing": sharing.sharing,
     "pages": pages.pages,
+    "observing": observing.observing,
     "moves": moves.moves,
     "crash": crash.crash,
 }

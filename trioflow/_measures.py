@@ -5,8 +5,9 @@ OpenTelemetry and Prometheus have the same ones, under their own spelling of the
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Literal, NamedTuple
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 from trioflow._model.commands import RunActivity, StartChild, StartDetached
 from trioflow._observe import (
@@ -27,8 +28,9 @@ __all__ = [
     "QUEUE_AGES",
     "QUEUE_GAUGES",
     "Instrument",
-    "Measure",
-    "measures_of",
+    "Key",
+    "Measures",
+    "measured",
     "queue_values",
 ]
 
@@ -135,83 +137,121 @@ def queue_values(queue: object, now: float) -> Iterator[tuple[str, float]]:
         yield name, 0.0 if since is None else max(0.0, now - since)
 
 
-class Measure(NamedTuple):
-    """One value of a metric; ``labels`` are in the order of the instrument's."""
-
-    name: str
-    value: float
-    labels: tuple[str, ...] = ()
+Key: TypeAlias = tuple[str, tuple[str, ...]]
+"""The name of a metric, and values of its labels in the instrument's order."""
 
 
-def measures_of(observation: Observation) -> Iterator[Measure]:
-    """Give what an observation means for the metrics."""
-    match observation:
-        case TurnStored():
-            yield from _of_turn(observation)
-        case AttemptEnded():
-            yield from _of_attempt(observation)
-        case ExecutionEnded():
-            yield from _of_end(observation)
-        case BatchStored():
-            yield from _of_batch(observation)
-        case InstanceTaken():
-            yield from _of_taken(observation)
-        case InstanceCreated():
-            yield Measure("workflow.created", 1, (observation.workflow, "false"))
-        case InstanceSuspended():
-            yield Measure("workflow.suspended", 1, (observation.workflow,))
-        case ExecutionReplayed():
-            yield Measure("replay.duration", observation.seconds, (observation.workflow,))
-            yield Measure("replay.turns", observation.turns, (observation.workflow,))
-        case LeaseWasLost():
-            yield Measure("worker.leases_lost", 1)
+class Measures:
+    """What observations mean for the metrics, put together: recording a value costs more.
+
+    Attributes:
+        counts: By how much each counter grows.
+        values: What each histogram takes.
+        levels: Where each gauge is now.
+    """
+
+    def __init__(self) -> None:
+        self.counts: defaultdict[Key, float] = defaultdict(float)
+        self.values: defaultdict[Key, list[float]] = defaultdict(list)
+        self.levels: dict[Key, float] = {}
 
 
-def _of_turn(stored: TurnStored) -> Iterator[Measure]:
-    yield Measure("workflow.task.processed", 1, (stored.workflow,))
-    for command in stored.turn.commands:
-        match command:
-            case RunActivity():
-                yield Measure("activity.task.scheduled", 1, (command.activity,))
-            case StartChild():
-                yield Measure("workflow.created", 1, (command.workflow, "true"))
-            case StartDetached():
-                yield Measure("workflow.created", 1, (command.workflow, "false"))
-            case _:
-                pass
+def measured(observations: Sequence[Observation]) -> Measures:
+    """Return what observations mean for the metrics."""
+    measures = Measures()
+    kinds: defaultdict[type[Observation], list[Any]] = defaultdict(list)
+    for observation in observations:
+        kinds[type(observation)].append(observation)
+    for kind, of_kind in kinds.items():
+        add = _ADDS.get(kind)
+        if add is not None:
+            add(measures, of_kind)
+    return measures
 
 
-def _of_attempt(ended: AttemptEnded) -> Iterator[Measure]:
-    of = (ended.activity, ended.status)
-    yield Measure("activity.task.processed", 1, of)
-    yield Measure("activity.duration", ended.ended_at - ended.began_at, of)
-    if ended.attempt == 1:
-        waited = max(0.0, ended.began_at - ended.scheduled_at)
-        yield Measure("activity.task.time_in_queue", waited, (ended.activity,))
+def _add_turns(measures: Measures, observations: Sequence[TurnStored]) -> None:
+    counts = measures.counts
+    for stored in observations:
+        counts["workflow.task.processed", (stored.workflow,)] += 1
+        for command in stored.turn.commands:
+            kind = type(command)
+            if kind is RunActivity:
+                counts["activity.task.scheduled", (command.activity,)] += 1
+            elif kind is StartChild:
+                counts["workflow.created", (command.workflow, "true")] += 1
+            elif kind is StartDetached:
+                counts["workflow.created", (command.workflow, "false")] += 1
 
 
-def _of_end(ended: ExecutionEnded) -> Iterator[Measure]:
-    child = "false" if ended.parent is None else "true"
-    yield Measure("workflow.finished", 1, (ended.workflow, ended.status, child))
-    yield Measure(
-        "workflow.duration", ended.ended_at - ended.started_at, (ended.workflow, ended.status)
-    )
+def _add_attempts(measures: Measures, observations: Sequence[AttemptEnded]) -> None:
+    for ended in observations:
+        of = (ended.activity, ended.status)
+        measures.counts["activity.task.processed", of] += 1
+        measures.values["activity.duration", of].append(ended.ended_at - ended.began_at)
+        if ended.attempt == 1:
+            waited = ended.began_at - ended.scheduled_at
+            of_activity = "activity.task.time_in_queue", (ended.activity,)
+            measures.values[of_activity].append(waited if waited > 0 else 0.0)
 
 
-def _of_batch(stored: BatchStored) -> Iterator[Measure]:
-    yield Measure("commit.duration", stored.seconds)
-    yield Measure("commit.turns", stored.turns)
-    if stored.refused:
-        yield Measure("commit.refused", stored.refused)
-    of = (stored.worker,)
-    yield Measure("worker.instances", stored.held, of)
-    yield Measure("cache.size", stored.cached, of)
-    if stored.evicted:
-        yield Measure("cache.evictions", stored.evicted, of)
+def _add_ends(measures: Measures, observations: Sequence[ExecutionEnded]) -> None:
+    for ended in observations:
+        of = ended.workflow, ended.status
+        child = "false" if ended.parent is None else "true"
+        measures.counts["workflow.finished", (*of, child)] += 1
+        measures.values["workflow.duration", of].append(ended.ended_at - ended.started_at)
 
 
-def _of_taken(taken: InstanceTaken) -> Iterator[Measure]:
-    of = (taken.workflow,)
-    yield Measure("workflow.task.time_in_queue", taken.waited, of)
-    if taken.cached is not None:
-        yield Measure("cache.hits" if taken.cached else "cache.misses", 1, of)
+def _add_batches(measures: Measures, observations: Sequence[BatchStored]) -> None:
+    for stored in observations:
+        of = (stored.worker,)
+        measures.values["commit.duration", ()].append(stored.seconds)
+        measures.values["commit.turns", ()].append(stored.turns)
+        if stored.refused:
+            measures.counts["commit.refused", ()] += stored.refused
+        measures.levels["worker.instances", of] = stored.held
+        measures.levels["cache.size", of] = stored.cached
+        if stored.evicted:
+            measures.counts["cache.evictions", of] += stored.evicted
+
+
+def _add_taken(measures: Measures, observations: Sequence[InstanceTaken]) -> None:
+    for taken in observations:
+        of = (taken.workflow,)
+        measures.values["workflow.task.time_in_queue", of].append(taken.waited)
+        if taken.cached is not None:
+            measures.counts["cache.hits" if taken.cached else "cache.misses", of] += 1
+
+
+def _add_created(measures: Measures, observations: Sequence[InstanceCreated]) -> None:
+    for created in observations:
+        measures.counts["workflow.created", (created.workflow, "false")] += 1
+
+
+def _add_suspended(measures: Measures, observations: Sequence[InstanceSuspended]) -> None:
+    for suspended in observations:
+        measures.counts["workflow.suspended", (suspended.workflow,)] += 1
+
+
+def _add_replays(measures: Measures, observations: Sequence[ExecutionReplayed]) -> None:
+    for replayed in observations:
+        of = (replayed.workflow,)
+        measures.values["replay.duration", of].append(replayed.seconds)
+        measures.counts["replay.turns", of] += replayed.turns
+
+
+def _add_leases_lost(measures: Measures, observations: Sequence[LeaseWasLost]) -> None:
+    measures.counts["worker.leases_lost", ()] += len(observations)
+
+
+_ADDS: dict[type[Observation], Callable[[Measures, Sequence[Any]], None]] = {
+    TurnStored: _add_turns,
+    AttemptEnded: _add_attempts,
+    ExecutionEnded: _add_ends,
+    BatchStored: _add_batches,
+    InstanceTaken: _add_taken,
+    InstanceCreated: _add_created,
+    InstanceSuspended: _add_suspended,
+    ExecutionReplayed: _add_replays,
+    LeaseWasLost: _add_leases_lost,
+}

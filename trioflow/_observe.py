@@ -2,23 +2,29 @@
 
 An observer is told of facts: of what is stored, once it is stored, and of attempts of activities,
 once they have ended. A replay is no such fact of an instance, so nothing is told twice because of
-it. Observers are called one after the other in the loop's thread; one that raises, whatever it is
-but a `KeyboardInterrupt`, is named in the log, once, and changes nothing. Where there is none,
-nobody builds the facts.
+it. Observers are called one after the other in the loop's thread, those of ours keep what they are
+told and record it in a thread of their own. One that raises, whatever it is but a
+`KeyboardInterrupt`, is named in the log, once, and changes nothing. Where there is none, nobody
+builds the facts.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from functools import partial
 from inspect import iscoroutinefunction
-from typing import Literal, Protocol, cast
+from typing import Any, Literal, Protocol, cast
+
+import anyio
+import anyio.to_thread
+import msgspec
 
 from trioflow._codec.failures.failures import Failure
 from trioflow._model.events import ParentRef
 from trioflow._model.propagation import Propagator
 from trioflow._model.turns import Turn
+from trioflow._recording import Recorder, keep
 
 __all__ = [
     "AttemptEnded",
@@ -40,9 +46,10 @@ __all__ = [
 
 logger = logging.getLogger("trioflow.worker")
 
+_FLUSHING = 5.0
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class InstanceCreated:
+
+class InstanceCreated(msgspec.Struct, frozen=True, kw_only=True):
     """A client has started an instance.
 
     Attributes:
@@ -62,8 +69,7 @@ class InstanceCreated:
     stored_at: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _OfExecution:
+class _OfExecution(msgspec.Struct, frozen=True, kw_only=True):
     """What is said of an execution with everything that happens to it.
 
     Attributes:
@@ -87,8 +93,7 @@ class _OfExecution:
     started_at: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TurnStored(_OfExecution):
+class TurnStored(_OfExecution, frozen=True, kw_only=True):
     """A turn was stored.
 
     Attributes:
@@ -100,8 +105,7 @@ class TurnStored(_OfExecution):
     turn: Turn
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ExecutionEnded(_OfExecution):
+class ExecutionEnded(_OfExecution, frozen=True, kw_only=True):
     """The last turn of an execution was stored; after it comes the next one if it is continued.
 
     An instance that a client has terminated ends without this.
@@ -117,8 +121,7 @@ class ExecutionEnded(_OfExecution):
     failure: Failure | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class InstanceSuspended:
+class InstanceSuspended(msgspec.Struct, frozen=True, kw_only=True):
     """A worker has suspended an instance.
 
     Attributes:
@@ -138,8 +141,7 @@ class InstanceSuspended:
     message: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class InstanceTaken:
+class InstanceTaken(msgspec.Struct, frozen=True, kw_only=True):
     """A worker has taken an instance that was ready from the store.
 
     What a client in the worker's process starts needs no taking.
@@ -160,8 +162,7 @@ class InstanceTaken:
     cached: bool | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AttemptEnded:
+class AttemptEnded(msgspec.Struct, frozen=True, kw_only=True):
     """An attempt of an activity has ended. How it ended may not be stored yet.
 
     Attributes:
@@ -196,8 +197,7 @@ class AttemptEnded:
     ended_at: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BatchStored:
+class BatchStored(msgspec.Struct, frozen=True, kw_only=True):
     """A transaction of a worker was stored.
 
     Attributes:
@@ -221,8 +221,7 @@ class BatchStored:
     evicted: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ExecutionReplayed:
+class ExecutionReplayed(msgspec.Struct, frozen=True, kw_only=True):
     """A worker has replayed an execution that was not in its memory.
 
     Attributes:
@@ -236,8 +235,7 @@ class ExecutionReplayed:
     seconds: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LeaseWasLost:
+class LeaseWasLost(msgspec.Struct, frozen=True, kw_only=True):
     """Others took a worker for dead; it has dropped what it held.
 
     Attributes:
@@ -270,33 +268,60 @@ class Observer(Protocol):
         ...
 
 
-@dataclass(slots=True)
 class Observers:
     """Tells those who watch.
 
-    Attributes:
+    Args:
         observers: Who they are.
     """
 
-    observers: Sequence[Observer]
-    _named: set[int] = field(default_factory=set[int])
+    def __init__(self, observers: Sequence[Observer]) -> None:
+        self._observers = observers
+        # One whose `observe` is its own, in a subclass, is told by that.
+        self._recorders: list[Recorder[Any]] = [
+            each
+            for each in observers
+            if isinstance(each, Recorder) and type(each).observe is Recorder.observe
+        ]
+        self._others = [each for each in observers if each not in self._recorders]
+        self._named: set[int] = set()
 
-    def tell(self, observation: Observation) -> None:
+    def tell(self, *observations: Observation) -> None:
         """Tell all of them; nothing but a `KeyboardInterrupt` leaves this."""
-        for number, observer in enumerate(self.observers):
-            try:
-                observer.observe(observation)
-            except KeyboardInterrupt:
-                raise
-            except BaseException:  # a library's SystemExit must not end the worker either
-                if number not in self._named:
-                    self._named.add(number)
-                    logger.exception(
-                        "observer %r failed on %s; it is told of what follows, and further "
-                        "failures of it are not logged",
-                        observer,
-                        type(observation).__name__,
-                    )
+        keep(self._recorders, observations)
+        for number, observer in enumerate(self._others):
+            for observation in observations:
+                try:
+                    observer.observe(observation)
+                except KeyboardInterrupt:
+                    raise
+                except BaseException:  # a library's SystemExit must not end the worker either
+                    if number not in self._named:
+                        self._named.add(number)
+                        logger.exception(
+                            "observer %r failed on %s; it is told of what follows, and further "
+                            "failures of it are not logged",
+                            observer,
+                            type(observation).__name__,
+                        )
+
+    async def flush(self) -> None:
+        """Let those that record later record what they were told; others need nothing.
+
+        That is done in a thread, since it may take a moment, and begins nothing more after some
+        seconds.
+        """
+        for observer in self._observers:
+            flush = getattr(observer, "flush", None)
+            if callable(flush):
+                with anyio.CancelScope(shield=True):
+                    await anyio.to_thread.run_sync(partial(self._flush, observer, flush))
+
+    def _flush(self, observer: Observer, flush: Callable[..., object]) -> None:
+        try:
+            flush(timeout=_FLUSHING)
+        except Exception:
+            logger.exception("observer %r failed to record what it was told", observer)
 
 
 def propagators_among(

@@ -74,6 +74,7 @@ async def client_on(
 ) -> AsyncGenerator[Client, None]:
     """Do what `open_client` does, with the random bits and the clock that `Client` is given."""
     check_observers(observers)
+    told = observers_of(observers)
     store = open_backend(backend)
     if store is not backend and store.name == "memory":
         logger.warning(
@@ -93,7 +94,7 @@ async def client_on(
             wall=wall,
             propagators=propagators_among(propagators, observers),
             interceptors=interceptors,
-            observers=observers_of(observers),
+            observers=told,
         )
         try:
             async with anyio.create_task_group() as group:
@@ -111,6 +112,8 @@ async def client_on(
             raise error
     finally:
         del error, left
+        if told is not None:
+            await told.flush()
         if store is not backend:
             with anyio.CancelScope(shield=True):
                 await store.aclose()

@@ -234,6 +234,8 @@ class Worker:
             await self._drain()
         finally:
             current_worker.reset(token)
+            if self._observers is not None:
+                await self._observers.flush()
 
     async def _drain(self) -> None:
         with anyio.CancelScope(shield=True), self.calls.entered():

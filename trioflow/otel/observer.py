@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import copy
-import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from opentelemetry import context as otel_context
@@ -19,7 +20,8 @@ from trioflow._measures import (
     INSTRUMENTS,
     QUEUE_AGES,
     QUEUE_GAUGES,
-    measures_of,
+    Key,
+    measured,
     queue_values,
 )
 from trioflow._model.commands import RecordSideEffect, SendSignal
@@ -32,6 +34,7 @@ from trioflow._observe import (
     Observation,
     TurnStored,
 )
+from trioflow._recording import Recorder
 from trioflow.otel.spans import (
     NAME,
     ChosenIds,
@@ -52,32 +55,40 @@ if TYPE_CHECKING:
 
 __all__ = ["OpenTelemetry"]
 
-_Record: TypeAlias = Callable[[float, Mapping[str, AttributeValue]], None]
+_Write: TypeAlias = Callable[..., None]
+_Record: TypeAlias = Callable[[float], None]
 
 
-class OpenTelemetry:
+class OpenTelemetry(Recorder[Observation]):
     """Writes spans and metrics of what workers and clients do.
 
     One object, given as an observer to `open_worker` and `open_client`, is enough for all of a
     process. Spans of workflows have the names of the workflows, those of attempts the names of the
-    activities; a signal, an update, a timer and a side effect are spans of no length.
+    activities; a signal, an update, a timer and a side effect are spans of no length. They are
+    written, and metrics recorded, in a thread of its own, a moment after something has happened.
 
     Args:
         tracer_provider: Where spans go; by default the process' global one.
         meter_provider: Where metrics go; by default the process' global one.
+        limit: So many observations may wait to be written; further ones are dropped, and `dropped`
+            says how many.
     """
 
     def __init__(
         self,
         tracer_provider: trace.TracerProvider | None = None,
         meter_provider: metrics.MeterProvider | None = None,
+        *,
+        limit: int = 50_000,
     ) -> None:
+        super().__init__(limit)
         self._provider = tracer_provider
         self._tracer: Any = None
+        self._attempt_tracer: trace.Tracer | None = None
         self._ids = ChosenIds()
-        self._lock = threading.Lock()  # workers of several threads may share it
-        self._unstored: dict[tuple[str, int], dict[int, Span]] = {}
+        self._unstored: dict[tuple[str, int], deque[tuple[int, Span]]] = {}
         self._instruments = _instruments(meter_provider)
+        self._records: dict[Key, _Record] = {}
         self._queues: Sequence[QueueStats] = ()
         self._measures_queues = False
         self._meters = meter_provider
@@ -87,9 +98,7 @@ class OpenTelemetry:
 
     # --- where spans belong -----------------------------------------------------------------
 
-    def inject(self, metadata: dict[str, str], /) -> None:
-        """Add the span that a call is made in to the call's metadata."""
-        inject(metadata)
+    inject = staticmethod(inject)
 
     def extract(self, metadata: Mapping[str, str], /) -> None:
         """Make the span of the workflow, or of the attempt, that begins here the current one."""
@@ -99,33 +108,53 @@ class OpenTelemetry:
             identity = view.execution.identity
             inside = execution_span(identity.life or identity.id, identity.execution, metadata)
             key = identity.life, identity.execution
-            workflow_scope.set(WorkflowScope(self.keep, key))
+            workflow_scope.set(WorkflowScope(self._keep_span, key))
         elif activity is not None:
             of = activity.life or activity.instance, activity.execution, activity.command
             inside = inner_span(parent_in(metadata), key_of(*of, activity.attempt))
-            attempt_tracer.set(self._tracer_provider().get_tracer(NAME))
+            attempt_tracer.set(self._attempt_tracer or self._make_attempt_tracer())
         else:
             return
         otel_context.attach(trace.set_span_in_context(NonRecordingSpan(inside)))
 
     # --- what happens -----------------------------------------------------------------------
 
-    def observe(self, observation: Observation, /) -> None:
-        """Write what is to be said of it."""
-        for measure in measures_of(observation):
-            record, labels = self._instruments[measure.name]
-            record(measure.value, dict(zip(labels, measure.labels, strict=True)))
-        match observation:
-            case TurnStored():
-                self._turn(observation)
-            case AttemptEnded():
-                self._attempt(observation)
-            case ExecutionEnded():
-                self._execution(observation)
-            case InstanceCreated():
-                self._created(observation)
-            case _:
-                pass
+    def _record(self, items: list[Observation]) -> None:
+        measures = measured(items)
+        for key, value in (*measures.counts.items(), *measures.levels.items()):
+            self._recorder(key)(value)
+        for key, values in measures.values.items():
+            record = self._recorder(key)
+            for value in values:
+                record(value)
+        for item in items:
+            self._write_about(item)
+
+    def _recorder(self, key: Key) -> _Record:
+        record = self._records.get(key)
+        if record is None:
+            name, values = key
+            write, labels = self._instruments[name]
+            record = partial(write, attributes=dict(zip(labels, values, strict=True)))
+            self._records[key] = record
+        return record
+
+    def _write_about(self, item: Observation) -> None:
+        """Write the spans that something means. What fails is named in the log, once."""
+        try:
+            match item:
+                case TurnStored():
+                    self._turn(item)
+                case AttemptEnded():
+                    self._attempt(item)
+                case ExecutionEnded():
+                    self._execution(item)
+                case InstanceCreated():
+                    self._created(item)
+                case _:
+                    pass
+        except Exception as exc:  # noqa: BLE001 - what follows is written all the same
+            self._name_failure(exc)
 
     def set_backlog(self, queues: Sequence[QueueStats]) -> None:
         """Take over what ``client.stats()`` gives: the work that waits in each queue, and workers.
@@ -243,12 +272,26 @@ class OpenTelemetry:
                 "trioflow.turn": stored.number,
             }
             self._write(Span(name, inner_span(parent, key), parent, at, at, attributes=attributes))
-        for span in self._unstored.pop((stored.life, stored.execution), {}).values():
+
+        self._write_ended((stored.life, stored.execution), stored.number)
+
+    def _keep_span(self, key: tuple[str, int], turn: int, span: Span) -> None:
+        """Write a span that a workflow has ended, once the turn that did it is stored."""
+        self._unstored.setdefault(key, deque()).append((turn, span))
+
+    def _write_ended(self, key: tuple[str, int], turn: int) -> None:
+        """Write the spans of an execution that turns up to this one have ended."""
+        kept = self._unstored.get(key)
+        ended: dict[int, Span] = {}
+        while kept and kept[0][0] <= turn:  # the loop adds behind, of turns that are not stored yet
+            span = kept.popleft()[1]
+            ended[span.context.span_id] = span  # once, if the turn was made again
+        for span in ended.values():
             self._write(span)
 
-    def keep(self, key: tuple[str, int], span: Span) -> None:
-        """Write a span that a workflow has ended, once the turn that did it is stored."""
-        self._unstored.setdefault(key, {})[span.context.span_id] = span
+    def _make_attempt_tracer(self) -> trace.Tracer:
+        self._attempt_tracer = made = self._tracer_provider().get_tracer(NAME)
+        return made
 
     def _tracer_provider(self) -> trace.TracerProvider:
         return self._provider or trace.get_tracer_provider()
@@ -262,16 +305,15 @@ class OpenTelemetry:
         context = otel_context.Context()
         if parent is not None:
             context = trace.set_span_in_context(NonRecordingSpan(parent), context)
-        with self._lock:
-            self._ids.chosen = span.context
-            written = self._tracer.start_span(
-                span.name,
-                context=context,
-                kind=span.kind,
-                attributes=span.attributes,
-                links=span.links,
-                start_time=_nanoseconds(span.began_at),
-            )
+        self._ids.chosen = span.context  # `_record` is called by one thread at a time
+        written = self._tracer.start_span(
+            span.name,
+            context=context,
+            kind=span.kind,
+            attributes=span.attributes,
+            links=span.links,
+            start_time=_nanoseconds(span.began_at),
+        )
         for name, attributes, at in span.events:
             written.add_event(name, attributes, timestamp=_nanoseconds(at))
         if span.failure is not None:
@@ -294,13 +336,13 @@ def _add_failure(written: trace.Span, failure: Failure, at: float) -> None:
 
 def _instruments(
     provider: metrics.MeterProvider | None,
-) -> dict[str, tuple[_Record, tuple[str, ...]]]:
+) -> dict[str, tuple[_Write, tuple[str, ...]]]:
     """Return what takes the values of each metric, and the names of its labels."""
     meter = metrics.get_meter(NAME, meter_provider=provider)
-    made: dict[str, tuple[_Record, tuple[str, ...]]] = {}
+    made: dict[str, tuple[_Write, tuple[str, ...]]] = {}
     for name, each in INSTRUMENTS.items():
         full = f"trioflow.{name}"
-        write: _Record
+        write: _Write
         if each.kind == "histogram":
             write = meter.create_histogram(
                 full, each.unit, each.meaning, explicit_bucket_boundaries_advisory=each.buckets

@@ -22,7 +22,9 @@ __all__ = ["WorkflowScope", "attempt_tracer", "tracer", "workflow_scope"]
 class WorkflowScope:
     """Counts the spans of an execution, so that they have the same ids on each replay."""
 
-    def __init__(self, keep: Callable[[tuple[str, int], Span], None], key: tuple[str, int]) -> None:
+    def __init__(
+        self, keep: Callable[[tuple[str, int], int, Span], None], key: tuple[str, int]
+    ) -> None:
         self.keep = keep
         self.key = key
         self.spans = 0
@@ -80,7 +82,7 @@ class _WorkflowSpan(Span):
         if self._view.replaying or execution.loop.fenced:
             return  # it was written when it happened, or only unwinds
         self.ended_at = execution.now
-        self._scope.keep(self._scope.key, self)
+        self._scope.keep(self._scope.key, execution.turns, self)
 
 
 class _WorkflowTracer(trace.Tracer):

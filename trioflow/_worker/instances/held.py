@@ -357,15 +357,6 @@ class HeldInstance:
         self.events = commit.events = events
         self.wake_at = commit.wake_at = wake_at
 
-    def tell_when_stored(self, turn: Turn) -> None:
-        """Keep a turn for the observers."""
-        self.told = [*(self.told or ()), turn]
-
-    def take_told(self) -> list[Turn]:
-        """Return the turns of the commit that was stored."""
-        told, self.told = self.told or [], None
-        return told
-
     def make_again(self, together_from: int) -> None:
         """Have a turn of all that was received made again, with `Turn.together_from`."""
         assert self.commit is not None

@@ -11,6 +11,7 @@ from trioflow._observe import (
     ExecutionEnded,
     InstanceSuspended,
     InstanceTaken,
+    Observation,
     Observers,
     TurnStored,
 )
@@ -20,6 +21,13 @@ from trioflow._worker.instances.holdings import Holdings
 from trioflow.backends.records import TakenInstance
 
 __all__ = ["tell_batch", "tell_stored", "tell_taken"]
+
+_STATUSES: dict[type[Outcome], Literal["completed", "failed", "cancelled", "continued"]] = {
+    Completed: "completed",
+    Failed: "failed",
+    Cancelled: "cancelled",
+    Continued: "continued",
+}
 
 
 def tell_taken(
@@ -71,7 +79,7 @@ def tell_batch(
         BatchStored(
             units=len(units),
             refused=len(units) - len(stored),
-            turns=sum(len(each.turns) for unit in stored for each in unit.unit.instances),
+            turns=sum([len(each.turns) for unit in stored for each in unit.unit.instances]),
             seconds=seconds,
             **about,
         )
@@ -87,7 +95,7 @@ def tell_stored(observers: Observers, instance: HeldInstance) -> None:
     """
     commit = instance.commit
     assert commit is not None
-    turns = instance.take_told()
+    turns, instance.told = instance.told, None
     execution = instance.execution
     if turns and execution is not None:
         info = execution.info()
@@ -102,16 +110,19 @@ def tell_stored(observers: Observers, instance: HeldInstance) -> None:
             "started_at": info.started_at,
         }
         first = execution.turns - len(turns)
-        for number, turn in enumerate(turns, first):
-            observers.tell(TurnStored(number=number, turn=turn, **about))
+        told: list[Observation] = []
+        for number, turn in enumerate(turns, first):  # a list's display would be a call more
+            told.append(TurnStored(number=number, turn=turn, **about))  # noqa: PERF401
         outcome = turns[-1].outcome
         if outcome is not None:
             failure = outcome.failure if isinstance(outcome, Failed) else None
-            observers.tell(
+            ended_at = turns[-1].now
+            told.append(
                 ExecutionEnded(
-                    status=_status(outcome), ended_at=turns[-1].now, failure=failure, **about
+                    status=_STATUSES[type(outcome)], ended_at=ended_at, failure=failure, **about
                 )
             )
+        observers.tell(*told)
     if commit.suspended is not None:
         observers.tell(
             InstanceSuspended(
@@ -123,15 +134,3 @@ def tell_stored(observers: Observers, instance: HeldInstance) -> None:
                 message=instance.report,
             )
         )
-
-
-def _status(outcome: Outcome) -> Literal["completed", "failed", "cancelled", "continued"]:
-    match outcome:
-        case Completed():
-            return "completed"
-        case Failed():
-            return "failed"
-        case Cancelled():
-            return "cancelled"
-        case Continued():
-            return "continued"

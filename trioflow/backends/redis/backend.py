@@ -634,6 +634,7 @@ class RedisBackend(RedisMoves):
             before, after = _onwards(found[0]), None
             if not before:
                 break
+            size = min(2 * size, _LOOK_AT_MOST)  # what is meant is rare
         return listed
 
 

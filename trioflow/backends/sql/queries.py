@@ -349,6 +349,8 @@ class Queries:
         ORDER BY execution, number"""
     current_execution = "SELECT execution FROM instances WHERE id = ?"
     records = f"SELECT {', '.join(RECORD_COLUMNS)} FROM instances {{where}}"  # noqa: S608 - our names
+    # What is running, in the order of the list. MariaDB would read all of it from another index.
+    records_by_status = records.replace(" {where}", " {by_status} {where}")
     # Some selects of ``seq`` in the order of the list, as one statement: no instance is missed, or
     # met twice, that goes from one of them to another meanwhile.
     newest_of = "SELECT seq FROM (SELECT seq FROM instances {where}) AS part"
@@ -412,6 +414,7 @@ class Queries:
             "{has_ready_at}": dialect.has_ready_at,
             "{holders_of_instances}": dialect.holders("instances", "finished_at"),
             "{holders_of_activities}": dialect.holders("activities"),
+            "{by_status}": dialect.by_index("instances_status"),
             "{by_workflow}": dialect.by_index("instances_workflow"),
         }
         for name, text in vars(type(self)).items():

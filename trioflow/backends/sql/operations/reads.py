@@ -35,6 +35,7 @@ from trioflow.backends.sql.operations.served import queues_of
 from trioflow.backends.sql.operations.troubles import (
     MOST_TROUBLES,
     candidates,
+    newest_before,
     trouble_clauses,
 )
 from trioflow.backends.sql.rows import activity_task, instance_record
@@ -183,6 +184,10 @@ def list_instances(
         clauses.append(_named(few))
         parameters += few
         newest = f"ORDER BY {seq} + 0 DESC LIMIT ?"  # sorted, since they are few
+    elif where.trouble == "overdue" and seq == "instances.seq":
+        query = store.queries.records_by_status
+        clauses.insert(0, f"{seq} <= ?")
+        parameters.insert(0, newest_before(store, store.clock() - where.trouble_after))
     rows = select(store, query, clauses, [*parameters, limit], newest)
     return [instance_record(row) for row in rows.fetchall()]
 

@@ -19,7 +19,7 @@ from trioflow.backends.records import Trouble
 from trioflow.backends.sql.operations.served import served_queues
 from trioflow.backends.sql.store import SqlStore
 
-__all__ = ["MOST_TROUBLES", "candidates", "trouble_clauses", "troubles"]
+__all__ = ["MOST_TROUBLES", "candidates", "newest_before", "trouble_clauses", "troubles"]
 
 MOST_TROUBLES = 1000
 """`Backend.troubles` counts so far; and so many instances at most are looked at one by one."""
@@ -105,7 +105,34 @@ def trouble_clauses(store: SqlStore, where: InstanceFilter) -> tuple[list[str], 
             else f"({part.clause})"
         )
         parameters += part.parameters
-    return [_RUNNING, f"({' OR '.join(ways) or '1 = 0'})"], parameters
+    clauses = [_RUNNING, f"({' OR '.join(ways) or '1 = 0'})"]
+    if where.trouble == "overdue":
+        # Implied, and said first: the newest, which are looked through first, are soon passed over.
+        clauses.insert(0, "instances.created_at <= ?")
+        parameters.insert(0, store.clock() - where.trouble_after)
+    return clauses, parameters
+
+
+def newest_before(store: SqlStore, moment: float) -> int:
+    """Return the number of the newest instance that was created before a moment, 0 for none.
+
+    The list is in the order of these numbers, and so in that of their times, unless a clock was set
+    back: then some are found later than they might be.
+    """
+    numbers = "SELECT seq, created_at FROM instances {where} ORDER BY seq DESC LIMIT 1"
+    newest = store.execute(store.dialect.query(numbers.format(where=""))).fetchone()
+    if newest is None or newest[1] <= moment:
+        return 0 if newest is None else int(newest[0])
+    until = store.dialect.query(numbers.format(where="WHERE seq <= ?"))
+    before, after = 0, int(newest[0])  # halved until nothing is between them
+    while before < after - 1:
+        middle = (before + after) // 2
+        found = store.execute(until, middle).fetchone()
+        if found is None or found[1] <= moment:
+            before = middle
+        else:
+            after = int(found[0])
+    return before
 
 
 def candidates(store: SqlStore, kind: Trouble, after: float, most: int) -> list[str]:

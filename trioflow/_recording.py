@@ -1,0 +1,182 @@
+"""Observers that record in a thread of their own, so that the loop only keeps what it tells.
+
+What is kept is bounded: what comes while it is full is dropped and counted. Everything is recorded
+in the order in which it was told, by one thread at a time: the background thread, or whoever calls
+`flush`.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+import weakref
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Sequence
+from queue import SimpleQueue
+from typing import Generic, TypeVar
+
+__all__ = ["Recorder", "keep"]
+
+logger = logging.getLogger("trioflow.worker")
+
+_Item = TypeVar("_Item")
+
+_GATHERING = 0.05
+"""Seconds before the thread records what came: in batches it takes less of the loop's time."""
+_AT_ONCE = 500
+_recorders: weakref.WeakSet[Recorder[object]] = weakref.WeakSet()
+
+
+class Recorder(ABC, Generic[_Item]):
+    """Keeps what an observer is told, and records it in the background.
+
+    Args:
+        limit: So many observations are kept at most; further ones are dropped.
+    """
+
+    def __init__(self, limit: int) -> None:
+        if limit < 1:
+            raise ValueError(f"limit: at least 1 is needed, not {limit}")
+        self._limit = limit
+        self._dropped = 0
+        self._failed = False
+        self._begin_anew()
+        _recorders.add(self)
+
+    def _begin_anew(self) -> None:
+        self._kept: deque[_Item] = deque()
+        self._recording = threading.RLock()
+        self._wakeups: SimpleQueue[bool] = SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self._idle = True
+        weakref.finalize(self, self._wakeups.put, True)  # noqa: FBT003 - ends the thread
+
+    @property
+    def dropped(self) -> int:
+        """How many observations were dropped because too many were waiting to be recorded."""
+        return self._dropped
+
+    @abstractmethod
+    def _record(self, items: list[_Item]) -> None:
+        """Record some of what was kept, in its order."""
+
+    def observe(self, observation: _Item, /) -> None:
+        """Keep it, to be recorded soon."""
+        keep([self], (observation,))
+
+    def _drop(self, number: int) -> None:
+        first, self._dropped = not self._dropped, self._dropped + number
+        if first:
+            logger.warning(
+                "%r cannot record as quickly as things happen: %d observations wait, further ones "
+                "are dropped, and counted in its attribute 'dropped'",
+                self,
+                self._limit,
+            )
+
+    def _wake(self) -> None:
+        self._idle = False
+        if self._thread is None:
+            self._thread = threading.Thread(
+                target=_record_in_background,
+                args=(weakref.ref(self), self._wakeups),
+                name="trioflow observer",
+                daemon=True,
+            )
+            try:
+                self._thread.start()
+            except RuntimeError:  # the interpreter ends
+                self._thread = None
+                self.flush()
+                return
+        self._wakeups.put(False)  # noqa: FBT003
+
+    def flush(self, timeout: float | None = None) -> bool:
+        """Record what this was told until now, in the calling thread.
+
+        Args:
+            timeout: Begin nothing more after so many seconds; by default there is no limit.
+
+        Returns:
+            Whether everything is recorded.
+        """
+        end = None if timeout is None else time.monotonic() + timeout
+        if not self._recording.acquire(timeout=-1 if timeout is None else timeout):
+            return False
+        try:
+            left = len(self._kept)
+            while left > 0 and self._kept:
+                if end is not None and time.monotonic() >= end:
+                    return False
+                left -= self._record_some()
+        finally:
+            self._recording.release()
+        return True
+
+    def _record_some(self) -> int:
+        kept = self._kept
+        items = [kept.popleft() for _ in range(min(len(kept), _AT_ONCE))]
+        try:
+            self._record(items)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as exc:  # noqa: BLE001 - as in `Observers.tell`
+            self._name_failure(exc)
+        return len(items)
+
+    def _name_failure(self, exc: BaseException) -> None:
+        """Log the first failure."""
+        if not self._failed:
+            self._failed = True
+            logger.error(
+                "observer %r failed to record what it was told; it is told of what follows, and "
+                "further failures of it are not logged",
+                self,
+                exc_info=exc,
+            )
+
+
+def keep(recorders: Sequence[Recorder[_Item]], items: Sequence[_Item]) -> None:
+    """Have each of them keep what is to be recorded soon.
+
+    Each call in here would be one more for every turn.
+    """
+    for recorder in recorders:
+        kept = recorder._kept  # noqa: SLF001
+        if len(kept) + len(items) > recorder._limit:  # noqa: SLF001
+            recorder._drop(len(items))  # noqa: SLF001
+            continue
+        kept.extend(items)
+        if recorder._idle:  # noqa: SLF001
+            recorder._wake()  # noqa: SLF001
+
+
+def _record_in_background(
+    reference: weakref.ref[Recorder[object]], wakeups: SimpleQueue[bool]
+) -> None:
+    """Record until the recorder is gone; holds no reference to it while there is nothing to do."""
+    while True:
+        gone = wakeups.get()
+        if gone:
+            return
+        time.sleep(_GATHERING)
+        recorder = reference()
+        if recorder is None:
+            return
+        # Before it is emptied: what is kept from now on wakes this thread again.
+        recorder._idle = True  # noqa: SLF001 - the other half of `Recorder._wake`
+        recorder.flush()
+        del recorder
+
+
+def _begin_anew_in_child() -> None:
+    """After a fork: what the parent was told is the parent's to record, and its thread is not here."""
+    for recorder in list(_recorders):
+        recorder._begin_anew()  # noqa: SLF001
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_begin_anew_in_child)
