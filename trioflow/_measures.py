@@ -108,6 +108,9 @@ INSTRUMENTS = {
     "cache.size": Instrument("gauge", ("worker",), "Instances in memory that a worker has parked"),
     "worker.instances": Instrument("gauge", ("worker",), "Instances that a worker holds"),
     "worker.leases_lost": Instrument("counter", (), "How often others took a worker for dead"),
+    "observations.dropped": Instrument(
+        "counter", (), "What is missing in these metrics: too much waited to be recorded"
+    ),
 }
 
 
@@ -156,9 +159,11 @@ class Measures:
         self.levels: dict[Key, float] = {}
 
 
-def measured(observations: Sequence[Observation]) -> Measures:
-    """Return what observations mean for the metrics."""
+def measured(observations: Sequence[Observation], dropped: int) -> Measures:
+    """Return what observations mean for the metrics; so many others were dropped before."""
     measures = Measures()
+    if dropped:
+        measures.counts["observations.dropped", ()] += dropped
     kinds: defaultdict[type[Observation], list[Any]] = defaultdict(list)
     for observation in observations:
         kinds[type(observation)].append(observation)
@@ -174,12 +179,11 @@ def _add_turns(measures: Measures, observations: Sequence[TurnStored]) -> None:
     for stored in observations:
         counts["workflow.task.processed", (stored.workflow,)] += 1
         for command in stored.turn.commands:
-            kind = type(command)
-            if kind is RunActivity:
+            if isinstance(command, RunActivity):
                 counts["activity.task.scheduled", (command.activity,)] += 1
-            elif kind is StartChild:
+            elif isinstance(command, StartChild):
                 counts["workflow.created", (command.workflow, "true")] += 1
-            elif kind is StartDetached:
+            elif isinstance(command, StartDetached):
                 counts["workflow.created", (command.workflow, "false")] += 1
 
 

@@ -14,7 +14,7 @@ import logging
 from collections.abc import Callable, Sequence
 from functools import partial
 from inspect import iscoroutinefunction
-from typing import Any, Literal, Protocol, cast
+from typing import Literal, Protocol, cast
 
 import anyio
 import anyio.to_thread
@@ -24,7 +24,7 @@ from trioflow._codec.failures.failures import Failure
 from trioflow._model.events import ParentRef
 from trioflow._model.propagation import Propagator
 from trioflow._model.turns import Turn
-from trioflow._recording import Recorder, keep
+from trioflow._recording import Recorder
 
 __all__ = [
     "AttemptEnded",
@@ -278,7 +278,7 @@ class Observers:
     def __init__(self, observers: Sequence[Observer]) -> None:
         self._observers = observers
         # One whose `observe` is its own, in a subclass, is told by that.
-        self._recorders: list[Recorder[Any]] = [
+        self._recorders: list[Recorder] = [
             each
             for each in observers
             if isinstance(each, Recorder) and type(each).observe is Recorder.observe
@@ -288,7 +288,7 @@ class Observers:
 
     def tell(self, *observations: Observation) -> None:
         """Tell all of them; nothing but a `KeyboardInterrupt` leaves this."""
-        keep(self._recorders, observations)
+        Recorder.keep(self._recorders, observations)
         for number, observer in enumerate(self._others):
             for observation in observations:
                 try:

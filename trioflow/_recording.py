@@ -16,21 +16,19 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Sequence
 from queue import SimpleQueue
-from typing import Generic, TypeVar
+from typing import Any
 
-__all__ = ["Recorder", "keep"]
+__all__ = ["Recorder"]
 
 logger = logging.getLogger("trioflow.worker")
-
-_Item = TypeVar("_Item")
 
 _GATHERING = 0.05
 """Seconds before the thread records what came: in batches it takes less of the loop's time."""
 _AT_ONCE = 500
-_recorders: weakref.WeakSet[Recorder[object]] = weakref.WeakSet()
+_recorders: weakref.WeakSet[Recorder] = weakref.WeakSet()
 
 
-class Recorder(ABC, Generic[_Item]):
+class Recorder(ABC):
     """Keeps what an observer is told, and records it in the background.
 
     Args:
@@ -41,13 +39,13 @@ class Recorder(ABC, Generic[_Item]):
         if limit < 1:
             raise ValueError(f"limit: at least 1 is needed, not {limit}")
         self._limit = limit
-        self._dropped = 0
+        self._dropped = self._known_dropped = 0
         self._failed = False
         self._begin_anew()
         _recorders.add(self)
 
     def _begin_anew(self) -> None:
-        self._kept: deque[_Item] = deque()
+        self._kept: deque[Any] = deque()
         self._recording = threading.RLock()
         self._wakeups: SimpleQueue[bool] = SimpleQueue()
         self._thread: threading.Thread | None = None
@@ -60,12 +58,12 @@ class Recorder(ABC, Generic[_Item]):
         return self._dropped
 
     @abstractmethod
-    def _record(self, items: list[_Item]) -> None:
-        """Record some of what was kept, in its order."""
+    def _record(self, items: list[Any], dropped: int) -> None:
+        """Record some of what was kept, in its order; so many were dropped since the last time."""
 
-    def observe(self, observation: _Item, /) -> None:
+    def observe(self, observation: Any, /) -> None:
         """Keep it, to be recorded soon."""
-        keep([self], (observation,))
+        self.keep([self], (observation,))
 
     def _drop(self, number: int) -> None:
         first, self._dropped = not self._dropped, self._dropped + number
@@ -81,7 +79,7 @@ class Recorder(ABC, Generic[_Item]):
         self._idle = False
         if self._thread is None:
             self._thread = threading.Thread(
-                target=_record_in_background,
+                target=self._record_in_background,
                 args=(weakref.ref(self), self._wakeups),
                 name="trioflow observer",
                 daemon=True,
@@ -119,8 +117,9 @@ class Recorder(ABC, Generic[_Item]):
     def _record_some(self) -> int:
         kept = self._kept
         items = [kept.popleft() for _ in range(min(len(kept), _AT_ONCE))]
+        known, self._known_dropped = self._known_dropped, self._dropped
         try:
-            self._record(items)
+            self._record(items, self._known_dropped - known)
         except KeyboardInterrupt:
             raise
         except BaseException as exc:  # noqa: BLE001 - as in `Observers.tell`
@@ -138,45 +137,43 @@ class Recorder(ABC, Generic[_Item]):
                 exc_info=exc,
             )
 
+    @staticmethod
+    def keep(recorders: Sequence[Recorder], items: Sequence[Any]) -> None:
+        """Have each of them keep what is to be recorded soon.
 
-def keep(recorders: Sequence[Recorder[_Item]], items: Sequence[_Item]) -> None:
-    """Have each of them keep what is to be recorded soon.
+        Each call in here would be one more for every turn.
+        """
+        for recorder in recorders:
+            kept = recorder._kept  # noqa: SLF001
+            if len(kept) + len(items) > recorder._limit:  # noqa: SLF001
+                recorder._drop(len(items))  # noqa: SLF001
+                continue
+            kept.extend(items)
+            if recorder._idle:  # noqa: SLF001
+                recorder._wake()  # noqa: SLF001
 
-    Each call in here would be one more for every turn.
-    """
-    for recorder in recorders:
-        kept = recorder._kept  # noqa: SLF001
-        if len(kept) + len(items) > recorder._limit:  # noqa: SLF001
-            recorder._drop(len(items))  # noqa: SLF001
-            continue
-        kept.extend(items)
-        if recorder._idle:  # noqa: SLF001
-            recorder._wake()  # noqa: SLF001
+    @staticmethod
+    def _record_in_background(reference: weakref.ref[Recorder], wakeups: SimpleQueue[bool]) -> None:
+        """Record until the recorder is gone, to which this holds no reference while it waits."""
+        while True:
+            gone = wakeups.get()
+            if gone:
+                return
+            time.sleep(_GATHERING)
+            recorder = reference()
+            if recorder is None:
+                return
+            # Before it is emptied: what is kept from now on wakes this thread again.
+            recorder._idle = True  # noqa: SLF001 - the other half of `Recorder._wake`
+            recorder.flush()
+            del recorder
 
-
-def _record_in_background(
-    reference: weakref.ref[Recorder[object]], wakeups: SimpleQueue[bool]
-) -> None:
-    """Record until the recorder is gone; holds no reference to it while there is nothing to do."""
-    while True:
-        gone = wakeups.get()
-        if gone:
-            return
-        time.sleep(_GATHERING)
-        recorder = reference()
-        if recorder is None:
-            return
-        # Before it is emptied: what is kept from now on wakes this thread again.
-        recorder._idle = True  # noqa: SLF001 - the other half of `Recorder._wake`
-        recorder.flush()
-        del recorder
-
-
-def _begin_anew_in_child() -> None:
-    """After a fork: what the parent was told is the parent's to record, and its thread is not here."""
-    for recorder in list(_recorders):
-        recorder._begin_anew()  # noqa: SLF001
+    @staticmethod
+    def begin_anew_in_child() -> None:
+        """After a fork: what the parent was told is its to record, and its thread is not here."""
+        for recorder in list(_recorders):
+            recorder._begin_anew()  # noqa: SLF001
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_begin_anew_in_child)
+    os.register_at_fork(after_in_child=Recorder.begin_anew_in_child)

@@ -2,8 +2,9 @@
 
 An observer is given to ``open_worker(…, observers=[…])``, ``run_worker`` and ``open_client``. It
 has a method ``observe(observation)``, which is called in the loop's thread, once for each fact:
-after it was stored, or, for an attempt of an activity, after that has ended. Later versions tell of
-more; match what you know, and leave the rest alone.
+after it was stored, or, for an attempt of an activity, after that has ended. If it has a method
+``flush(*, timeout)``, that is called in a thread when the worker or client ends. Later versions
+tell of more; match what you know, and leave the rest alone.
 """
 
 from __future__ import annotations

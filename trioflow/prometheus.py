@@ -28,7 +28,7 @@ from trioflow.backends.records import QueueStats
 __all__ = ["Prometheus"]
 
 
-class Prometheus(Recorder[Observation]):
+class Prometheus(Recorder):
     """Counts what workers and clients do, for Prometheus.
 
     One object is enough for all workers and clients of a process. It counts in a thread of its own,
@@ -73,8 +73,8 @@ class Prometheus(Recorder[Observation]):
     def __repr__(self) -> str:
         return "<Prometheus>"
 
-    def _record(self, items: list[Observation]) -> None:
-        measures = measured(items)
+    def _record(self, items: list[Observation], dropped: int) -> None:
+        measures = measured(items, dropped)
         for key, value in (*measures.counts.items(), *measures.levels.items()):
             self._add_to(key)(value)
         for key, values in measures.values.items():

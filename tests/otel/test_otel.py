@@ -5,17 +5,20 @@ from __future__ import annotations
 import pytest
 import trio
 from opentelemetry import trace
+from opentelemetry.context import Context
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
-from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from trioflow import (
     Registry,
     RetryPolicy,
     Signal,
+    _recording,
     continue_as_new,
     open_client,
     open_worker,
@@ -23,6 +26,7 @@ from trioflow import (
 )
 from trioflow.backends.memory import MemoryBackend
 from trioflow.otel import OpenTelemetry, tracer
+from trioflow.otel.spans import parent_in
 
 flows = Registry()
 go = Signal("go", int)
@@ -68,10 +72,12 @@ class Process:
 
     @property
     def spans(self):
+        self.telemetry.flush()
         return {span.name: span for span in self.exporter.get_finished_spans()}
 
     @property
     def metrics(self):
+        self.telemetry.flush()
         data = self.reader.get_metrics_data()
         return {
             metric.name: [
@@ -94,6 +100,11 @@ def parents(*processes):
     return {
         span.name: None if span.parent is None else names.get(span.parent.span_id) for span in spans
     }
+
+
+def names_of(process):
+    """Return the names of the spans that are written already."""
+    return {span.name for span in process.exporter.get_finished_spans()}
 
 
 async def test_spans_are_inside_each_other_across_processes():
@@ -215,3 +226,84 @@ async def test_the_api_alone_suffices():
     telemetry = OpenTelemetry(trace.NoOpTracerProvider())
     async with open_worker("memory://", registry=flows, observers=[telemetry]) as worker:
         assert await worker.client.run(part, 3) == 3
+
+
+async def test_a_span_waits_for_its_own_turn_however_late_spans_are_written(monkeypatch):
+    monkeypatch.setattr(_recording, "_GATHERING", 60.0)
+
+    @flows.workflow(name="steps")
+    async def steps() -> None:
+        for step in ("one", "two"):
+            with tracer().start_as_current_span(step):
+                await charge(1)
+
+    process = Process()
+    kept = process.telemetry._unstored
+    async with open_worker("memory://", registry=flows, observers=[process.telemetry]) as worker:
+        await worker.client.run(steps)
+        assert names_of(process) == {"call the bank"}
+        ((key, ended),) = kept.items()
+        # The turn that has ended "two" was not stored, as far as this is told.
+        process.telemetry._write_ended(key, ended[0][0])
+        assert names_of(process) == {"call the bank", "one"}
+    assert parents(process)["two"] == "steps"
+    assert not kept
+
+
+async def test_the_span_is_known_where_user_code_runs_though_nothing_is_written_yet(monkeypatch):
+    monkeypatch.setattr(_recording, "_GATHERING", 60.0)
+    seen = []
+    registry = Registry()
+
+    @registry.activity
+    async def look() -> None:
+        seen.append(trace.get_current_span().get_span_context())
+
+    @registry.workflow
+    async def looks() -> None:
+        seen.append(trace.get_current_span().get_span_context())
+        await look()
+
+    process = Process()
+    async with open_worker("memory://", registry=registry, observers=[process.telemetry]) as worker:
+        await worker.client.run(looks)
+        assert not process.exporter.get_finished_spans()
+    written = [process.spans[name].context for name in ("looks", "look")]
+    assert [(each.trace_id, each.span_id) for each in seen] == [
+        (each.trace_id, each.span_id) for each in written
+    ]
+
+
+async def test_an_exporter_that_fails_is_named_once_and_metrics_go_on(caplog):
+    class Failing(SpanProcessor):
+        def on_start(self, span, parent_context=None):
+            if span.name == "part":
+                raise OSError("no disk")
+
+    process = Process()
+    process.provider.add_span_processor(Failing())
+    async with open_worker("memory://", registry=flows, observers=[process.telemetry]) as worker:
+        for _ in range(3):
+            await worker.client.run(part, 1)
+    errors = [each for each in caplog.records if "failed to record" in each.getMessage()]
+    assert len(errors) == 1
+    done = {"workflow": "part", "status": "completed", "subworkflow": "false"}
+    assert (done, 3) in process.metrics["trioflow.workflow.finished"]
+
+
+def test_a_traceparent_is_read_as_the_w3c_says():
+    given = [
+        "00-" + "1" * 32 + "-" + "2" * 16 + "-01",
+        "00-" + "0" * 32 + "-" + "2" * 16 + "-01",
+        "00-" + "1" * 32 + "-" + "0" * 16 + "-01",
+        "00-" + "1" * 32 + "-" + "2" * 16 + "-00",
+        "00-" + "1" * 32 + "-" + "2" * 16 + "-ff",
+        "01-" + "1" * 32 + "-" + "2" * 16 + "-01-more",
+        "ff-" + "1" * 32 + "-" + "2" * 16 + "-01",
+        "nonsense",
+    ]
+    for traceparent in given:
+        context = TraceContextTextMapPropagator().extract({"traceparent": traceparent}, Context())
+        theirs = trace.get_current_span(context).get_span_context()
+        ours = parent_in({"traceparent": traceparent})
+        assert ours == (theirs if theirs.is_valid else None), traceparent

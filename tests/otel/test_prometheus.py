@@ -21,6 +21,7 @@ LEFT_OUT = {  # of the dashboard: others say nearly the same
     "commit.turns",
     "commit.refused",
     "replay.duration",
+    "observations.dropped",
 }
 
 flows = Registry()

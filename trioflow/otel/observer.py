@@ -59,7 +59,7 @@ _Write: TypeAlias = Callable[..., None]
 _Record: TypeAlias = Callable[[float], None]
 
 
-class OpenTelemetry(Recorder[Observation]):
+class OpenTelemetry(Recorder):
     """Writes spans and metrics of what workers and clients do.
 
     One object, given as an observer to `open_worker` and `open_client`, is enough for all of a
@@ -119,8 +119,8 @@ class OpenTelemetry(Recorder[Observation]):
 
     # --- what happens -----------------------------------------------------------------------
 
-    def _record(self, items: list[Observation]) -> None:
-        measures = measured(items)
+    def _record(self, items: list[Observation], dropped: int) -> None:
+        measures = measured(items, dropped)
         for key, value in (*measures.counts.items(), *measures.levels.items()):
             self._recorder(key)(value)
         for key, values in measures.values.items():

@@ -112,7 +112,7 @@ def tell_stored(observers: Observers, instance: HeldInstance) -> None:
         first = execution.turns - len(turns)
         told: list[Observation] = []
         for number, turn in enumerate(turns, first):  # a list's display would be a call more
-            told.append(TurnStored(number=number, turn=turn, **about))  # noqa: PERF401
+            told.append(TurnStored(number=number, turn=turn, **about))
         outcome = turns[-1].outcome
         if outcome is not None:
             failure = outcome.failure if isinstance(outcome, Failed) else None
