@@ -144,7 +144,7 @@ def test_what_is_in_trouble_is_counted_and_listed(flows):
     assert retrying.split() == ["retrying", "1"]
     _, row = cli("list", "--trouble", "retrying").output.splitlines()
     assert row.split()[0] == "i0"
-    assert row.endswith("charge, attempt 4: ValueError: no such card")
+    assert row.endswith("charge, attempt 4 is next; last: ValueError: no such card")
     overdue = json.loads(
         cli("list", "--trouble", "overdue", "--trouble-after", "0s", "--json").output
     )

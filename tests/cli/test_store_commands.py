@@ -183,7 +183,7 @@ def test_the_tree_of_tasks_comes_from_a_worker_or_is_replayed_here(shop):
         rf"└── cli_order waits for signal 'approved', since {time}, until {time}  "
         r"cli_flows\.py:\d+\n"
         rf"    └── cli_flows\.pack waits for activity 'cli_pack' \(0\.0:0\), since {time}\n"
-        r"activity    cli_pack \(0\.0:0\), attempt 1, on default\n"
+        r"activity    cli_pack \(0\.0:0\), on default, attempt 1 runs\n"
     )
     assert re.fullmatch(tree, asked.output)
     assert while_replayed.output == asked.output

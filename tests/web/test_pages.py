@@ -167,7 +167,7 @@ async def test_finding_by_id_leads_to_the_instance_or_to_those_that_begin_so(sho
 
 async def test_what_is_tried_again_says_how_often_and_why(shopping):
     page = checked(await shopping.page("/instances?trouble=retrying"))
-    assert "fetch_feed, attempt 2: ConnectionError: https://feed1.example/<x>" in page.text
+    assert "fetch_feed, attempt 2 is next; last: ConnectionError: https://feed1.example/<x>" in page.text
     rows = (await shopping.api("/instances?trouble=retrying")).json()["instances"]
     assert {row["attempt"] for row in rows} == {2}
 

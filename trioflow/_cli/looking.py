@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,7 @@ from trioflow._cli.output import (
 )
 from trioflow._cli.store import InstanceId, Store, StoreCommand, as_json_option, store_options
 from trioflow._cli.tasks import draw
+from trioflow._client.texts import attempt_line
 from trioflow._codec.failures.failures import Failure
 from trioflow._model.turns import Turn
 from trioflow._worker.failures import full_traceback
@@ -175,7 +177,8 @@ def _picture(found: _Shown) -> Group:
         parts.append(Text(shown(found.trouble), "yellow"))
     parts += [Text.assemble((f"{label:<12}", "bold"), text) for label, text in _why(one)]
     for task in one.activities:
-        said = f"{task.activity} ({task.key.command}), attempt {task.attempt}, on {task.queue}"
+        attempt = attempt_line(task, time.time(), time_of)
+        said = f"{task.activity} ({task.key.command}), on {task.queue}, {attempt}"
         if task.failure is not None:
             said += f"; last: {failure_line(task.failure)}"
         if task.heartbeat_at is not None:
@@ -254,7 +257,7 @@ def _print_description(one: Description) -> None:
                 out.print(Text(f"  {shown(line)}".rstrip(), "dim"))
     if one.activities:
         print_table(
-            ("ACTIVITY", "COMMAND", "ATTEMPT", "QUEUE", "SCHEDULED", "LAST FAILURE"),
+            ("ACTIVITY", "COMMAND", "ATTEMPT", "QUEUE", "SCHEDULED", "NEXT", "LAST FAILURE"),
             [
                 (
                     task.activity,
@@ -262,6 +265,7 @@ def _print_description(one: Description) -> None:
                     str(task.attempt),
                     task.queue,
                     time_of(task.scheduled_at),
+                    "runs" if task.next_at is None else time_of(task.next_at),
                     "" if task.failure is None else failure_line(task.failure),
                 )
                 for task in one.activities

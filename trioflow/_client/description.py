@@ -84,6 +84,8 @@ class ActivityDescription(msgspec.Struct, frozen=True, kw_only=True):
         queue: Where it runs.
         priority: The larger, the sooner it is taken.
         attempt: The attempt that runs, or is next; counts from 1.
+        next_at: When that may begin, epoch seconds: in the future if it waits to be tried again;
+            ``None`` if a worker holds it.
         scheduled_at: When it was called, epoch seconds.
         input: Its arguments by name, plain JSON data; or `Undecodable`.
         options: What the call changed of the definition, or ``None``.
@@ -106,6 +108,7 @@ class ActivityDescription(msgspec.Struct, frozen=True, kw_only=True):
     heartbeat: Any = None
     heartbeat_at: float | None = None
     undecodable: dict[str, str] = {}
+    next_at: float | None = None
 
 
 class ExecutionDescription(msgspec.Struct, frozen=True, kw_only=True):
@@ -344,6 +347,7 @@ def _describe_activity(task: ActivityTask, codec: Codec) -> ActivityDescription:
         heartbeat=None if progress is None else reader.value("heartbeat", progress.details),
         heartbeat_at=None if progress is None else progress.at,
         undecodable=reader.undecodable,
+        next_at=task.next_at,
     )
 
 

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import msgspec
 
-from trioflow._client.description import Description
+from trioflow._client.description import ActivityDescription, Description
 from trioflow._codec.failures.failures import Failure
 from trioflow._codec.values import JsonCodec
 from trioflow._model.attributes import Condition, attribute
@@ -24,6 +24,7 @@ from trioflow.errors import ArgumentError
 
 __all__ = [
     "arguments_of",
+    "attempt_line",
     "condition_of",
     "detail_of",
     "failure_line",
@@ -178,12 +179,23 @@ def failure_line(failure: Failure) -> str:
     return f"{kind}: {failure.message}" if failure.message else kind
 
 
+def attempt_line(task: ActivityDescription, now: float, shown: Callable[[float], str]) -> str:
+    """Say which attempt of an activity runs, or is next; ``shown`` writes times."""
+    number = f"attempt {task.attempt}"
+    if task.next_at is None:
+        return f"{number} runs"
+    if task.next_at > now:
+        return f"{number} begins {shown(task.next_at)}"
+    return f"{number} waits for a worker since {shown(task.next_at)}"
+
+
 def detail_of(one: Description) -> str:
     """Say what there is to say of an instance in a few words: why it failed, for example."""
     if one.status == "running" and one.activities:
         tried = one.activities[0]
-        why = f": {failure_line(tried.failure)}" if tried.failure is not None else ""
-        return f"{tried.activity}, attempt {tried.attempt}{why}"
+        does = "runs" if tried.next_at is None else "is next"
+        why = f"; last: {failure_line(tried.failure)}" if tried.failure is not None else ""
+        return f"{tried.activity}, attempt {tried.attempt} {does}{why}"
     if one.failure is not None:
         return failure_line(one.failure)
     if one.suspension is not None:

@@ -183,7 +183,9 @@ class ActivityTask(msgspec.Struct, frozen=True):
     """An activity leased to a worker. ``attempt`` counts from 1.
 
     ``failure`` is what `ActivityRetry` gave with the last attempt, or ``b""``; ``progress`` is what
-    `ActivityProgress` gave last, in whatever attempt, or ``b""``.
+    `ActivityProgress` gave last, in whatever attempt, or ``b""``. ``next_at`` is known to those who
+    look at what is unfinished: since when, or from when on, it may begin; ``None`` if a worker
+    holds it, or if this was leased.
     """
 
     key: ActivityKey
@@ -197,6 +199,7 @@ class ActivityTask(msgspec.Struct, frozen=True):
     priority: int = 0
     progress: bytes = b""
     limit_key: str = ""
+    next_at: float | None = None
 
 
 class TakenActivities(msgspec.Struct, frozen=True):

@@ -490,7 +490,7 @@ class RedisBackend(RedisMoves):
 
     async def activities(self, instance: str) -> list[ActivityTask]:
         found = await self._read("activities_of", instance, decode=_same)
-        return sorted(map(rows.activity_task, found), key=_by_command)
+        return sorted(map(rows.unfinished_activity, found), key=_by_command)
 
     async def count(self, where: InstanceFilter, *, most: int | None = None) -> int:
         packed, before, number = wire.pack_filter(where), "+inf", 0
@@ -548,7 +548,7 @@ class RedisBackend(RedisMoves):
 
     async def tried_again(self, instances: Sequence[str]) -> list[ActivityTask]:
         found = await self._read("tried_again", wire.pack(list(instances)), decode=_same)
-        return [rows.activity_task(row) for row in found]
+        return [rows.unfinished_activity(row) for row in found]
 
     async def remove(
         self, where: InstanceFilter, *, ids: Sequence[str] | None = None, limit: int

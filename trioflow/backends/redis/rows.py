@@ -37,6 +37,7 @@ __all__ = [
     "TAKEN_FIELDS",
     "Unreadable",
     "activity_task",
+    "unfinished_activity",
     "commit_result",
     "damage_report",
     "ended_executions",
@@ -190,6 +191,13 @@ def activity_task(row: Sequence[Any]) -> ActivityTask:
         progress=progress,
         limit_key=key.decode(),
     )
+
+
+def unfinished_activity(row: Sequence[Any]) -> ActivityTask:
+    """Read what ``describe_unfinished`` says of an activity."""
+    *values, next_at = row
+    known = float(next_at) if next_at else None
+    return msgspec.structs.replace(activity_task(values), next_at=known)
 
 
 def limits(reply: Sequence[Any]) -> Limits:

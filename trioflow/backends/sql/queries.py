@@ -376,13 +376,13 @@ class Queries:
         FROM attributes AS a CROSS JOIN instances {where} GROUP BY a.name, a.word"""
     activities = """SELECT a.instance, a.execution, a.command, a.activity, a.queue, a.input,
         a.options, a.attempt, a.scheduled_at, a.visible_at, a.failure, a.priority, a.life,
-        a.progress, a.limit_key FROM activities AS a
+        a.progress, a.limit_key, a.worker FROM activities AS a
         JOIN instances ON instances.id = a.instance AND instances.execution = a.execution
             AND instances.life = a.life
         WHERE a.instance = ? ORDER BY a.command"""
     tried_again = """SELECT a.instance, a.execution, a.command, a.activity, a.queue, a.input,
         a.options, a.attempt, a.scheduled_at, a.visible_at, a.failure, a.priority, a.life,
-        a.progress, a.limit_key FROM activities AS a
+        a.progress, a.limit_key, a.worker FROM activities AS a
         JOIN instances ON instances.id = a.instance AND instances.execution = a.execution
             AND instances.life = a.life
         WHERE a.instance = ? AND a.attempt > 1 AND instances.status = 'running'

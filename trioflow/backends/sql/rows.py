@@ -29,6 +29,7 @@ __all__ = [
     "UNREAD",
     "VISIBLE_AT",
     "activity_task",
+    "unfinished_activity",
     "instance_record",
     "new_instance_row",
     "parent_columns",
@@ -145,6 +146,13 @@ def activity_task(row: Sequence[Any]) -> ActivityTask:
         progress=row[13],
         limit_key=row[14],
     )
+
+
+def unfinished_activity(row: Sequence[Any]) -> ActivityTask:
+    """Read a row of `Queries.activities`, which has the worker behind the others."""
+    *values, worker = row
+    next_at = values[VISIBLE_AT] if worker is None else None
+    return msgspec.structs.replace(activity_task(values), next_at=next_at)
 
 
 def instance_record(row: Sequence[Any]) -> InstanceRecord:

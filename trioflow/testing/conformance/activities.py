@@ -118,7 +118,11 @@ async def a_retry_is_invisible_until_its_time(stage: Stage) -> None:
     scheduled_at = (await stage.task("a", "0:0")).scheduled_at
     visible_at = stage.backend.now() + LEASE
     retry = ActivityRetry(key("a", "0:0"), 2, visible_at, failure=b'{"f":1}')
+    assert (await stage.task("a", "0:0")).next_at is None
     assert await stage.backend.commit("w1", [Unit(retries=[retry])]) == [None]
+    assert (await stage.task("a", "0:0")).next_at == visible_at
+    assert ((await stage.task("a", "0:1")).next_at or visible_at) < visible_at
+    assert [each.next_at for each in await stage.backend.tried_again(["a"])] == [visible_at]
     taken = await stage.backend.take_activities("w2", ("default",), 10)
     assert [task.key.command for task in taken.activities] == ["0:1"]
     assert taken.next_at == visible_at

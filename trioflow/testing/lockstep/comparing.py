@@ -95,7 +95,7 @@ def _record(record: InstanceRecord) -> InstanceRecord:
 
 
 def _task(task: ActivityTask) -> ActivityTask:
-    return msgspec.structs.replace(task, scheduled_at=_NOW)
+    return msgspec.structs.replace(task, scheduled_at=_NOW, next_at=_when(task.next_at))
 
 
 def shown_inbox(messages: Sequence[StoredMessage]) -> list[StoredMessage]:

@@ -184,3 +184,10 @@ local function describe(id, execution, command, life, row)
     exact(row.scheduled_at), row.failure, row.priority, row.progress, row.limit_key or '',
   }
 end
+
+-- The same, and when it may begin, or '' if a worker holds it.
+local function describe_unfinished(id, execution, command, life, row)
+  local described = describe(id, execution, command, life, row)
+  described[#described + 1] = row.worker == '' and exact(row.visible_at) or ''
+  return described
+end

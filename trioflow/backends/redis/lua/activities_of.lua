@@ -6,7 +6,7 @@ local current, life = tonumber(row[1] or 0), row[2] or ''
 local reply = {}
 each_activity(ARGV[1], life, function(execution, command, activity)
   if execution == current then
-    reply[#reply + 1] = describe(ARGV[1], execution, command, life, activity)
+    reply[#reply + 1] = describe_unfinished(ARGV[1], execution, command, life, activity)
   end
 end)
 return reply

@@ -14,7 +14,7 @@ for _, id in ipairs(cmsgpack.unpack(ARGV[1])) do
       if better then
         best = {
           attempt = activity.attempt, command = command,
-          task = describe(id, execution, command, life, activity),
+          task = describe_unfinished(id, execution, command, life, activity),
         }
       end
     end)

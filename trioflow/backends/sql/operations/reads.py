@@ -38,7 +38,7 @@ from trioflow.backends.sql.operations.troubles import (
     newest_before,
     trouble_clauses,
 )
-from trioflow.backends.sql.rows import activity_task, instance_record
+from trioflow.backends.sql.rows import instance_record, unfinished_activity
 from trioflow.backends.sql.store import SqlStore
 from trioflow.errors import InstanceNotFound
 
@@ -114,13 +114,13 @@ def history(store: SqlStore, instance: str) -> list[Execution]:
 def activities(store: SqlStore, instance: str) -> list[ActivityTask]:
     """See `Backend.activities`."""
     rows = store.execute(store.queries.activities, instance).fetchall()
-    return [activity_task(row) for row in rows]
+    return [unfinished_activity(row) for row in rows]
 
 
 def tried_again(store: SqlStore, instances: Sequence[str]) -> list[ActivityTask]:
     """See `Backend.tried_again`."""
     found = store.each(store.queries.tried_again, [(id,) for id in instances])
-    return [activity_task(row) for rows in found for row in rows]
+    return [unfinished_activity(row) for rows in found for row in rows]
 
 
 def answers(store: SqlStore, requests: Sequence[RequestKey]) -> list[bytes | None]:

@@ -551,7 +551,7 @@ class Model:
         await checkpoint()
         row = self.state.instances.get(instance)
         activities = self.state.activities.items()
-        tasks = [one.task(key) for key, one in activities if row and row.key(key.command) == key]
+        tasks = [one.unfinished(key) for key, one in activities if row and row.key(key.command) == key]
         return sorted(tasks, key=lambda task: task.key.command)
 
     async def count(self, where: InstanceFilter, *, most: int | None = None) -> int:
@@ -579,7 +579,7 @@ class Model:
             row = self.state.instances.get(id)
             if row is not None and row.status == "running":
                 own = own_activities(self.state, row)
-                again = [one.task(key) for key, one in own.items() if one.attempt > 1]
+                again = [one.unfinished(key) for key, one in own.items() if one.attempt > 1]
                 found += sorted(again, key=lambda task: (-task.attempt, task.key.command))[:1]
         return found
 

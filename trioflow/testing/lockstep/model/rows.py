@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -215,3 +217,8 @@ class Activity:
             progress=self.progress,
             limit_key=new.limit_key,
         )
+
+    def unfinished(self, key: ActivityKey) -> ActivityTask:
+        """Return what those see who look at what is unfinished."""
+        next_at = self.visible_at if self.worker is None else None
+        return msgspec.structs.replace(self.task(key), next_at=next_at)
