@@ -18,6 +18,7 @@ from tests.web.reading_html import Page
 from tests.web.seed import HOSTILE, shop
 from trioflow import BackendUnavailable, open_client
 from trioflow.backends import MemoryBackend
+from trioflow.backends.moves import Fence
 from trioflow.web._addresses import escaped
 from trioflow.web._filtering import TROUBLES
 
@@ -314,3 +315,25 @@ async def test_pages_are_served_on_either_loop(host, browse):
         assert checked((await browser.get("/instances")).text).rows() == ["one"]
         found = (await browser.get("/api/v1/instances/one")).json()
         assert found["instance"]["status"] == "running"
+
+
+@pytest.mark.parametrize("role", ["source", "destination"])
+async def test_every_page_of_a_closed_store_says_so(role):
+    store = MemoryBackend()
+    async with open_client(store) as client:
+        asgi = trioflow.web.app(client)
+        transport = httpx.ASGITransport(asgi)
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as browser:
+            for path in PAGES:
+                if "~" not in path:
+                    assert 'id="closed"' not in (await browser.get(path)).text
+        await store.fence(Fence("m1", role, "sqlite:///other.db"))
+        asgi = trioflow.web.app(client)  # it need not find out at once
+        transport = httpx.ASGITransport(asgi)
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as browser:
+            for path in PAGES:
+                if "~" not in path:
+                    said = (await browser.get(path)).text
+                    assert 'role="alert" id="closed">The store is ' in said
+                    assert "sqlite:///other.db" in said
+    await store.aclose()

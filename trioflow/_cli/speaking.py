@@ -6,20 +6,20 @@ import math
 import sys
 import traceback
 from collections.abc import Awaitable, Callable
-from typing import Any, cast
+from typing import Any
 
 import click
 import trio
 from click.core import ParameterSource
 
-from trioflow import Client, Handle, JsonCodec, Signal, TrioflowError, Update
+from trioflow import Client, Handle, Signal, TrioflowError, Update
 from trioflow._cli.definitions import find_workflow, import_modules
 from trioflow._cli.filters import chosen_of, filters
 from trioflow._cli.many import OPEN, Act, by_method, do_to_all
 from trioflow._cli.output import console, print_json, shown
 from trioflow._cli.store import InstanceId, Store, StoreCommand, as_json_option, store_options
 from trioflow._cli.values import Moment, arguments, json_or_text
-from trioflow._codec.values import decode_as
+from trioflow._client.known_signals import signals_among, value_of
 
 __all__ = ["query", "result", "signal", "start", "update"]
 
@@ -169,9 +169,7 @@ def signal(
     found = _signal_in(modules, name)
     which: Any = name if found is None else found
     if found is not None:
-        plain = JsonCodec()
-        what = f"the value of signal {name!r}"
-        sent = decode_as(plain, plain.encode(sent), found.type, what)
+        sent = value_of(found, sent)
     if chosen:
         act = Act(
             verb="Send the signal to",
@@ -194,12 +192,8 @@ def _signal_in(modules: tuple[str, ...], name: str) -> Signal[Any] | None:
     Raises:
         click.UsageError: There is none, and the modules were given on the command line.
     """
-    found: dict[str, Signal[Any]] = {}
     import_modules(modules)
-    for module in modules:
-        values: list[object] = [*vars(sys.modules[module]).values()]
-        signals = cast("list[Signal[Any]]", [each for each in values if isinstance(each, Signal)])
-        found.update({each.name: each for each in signals})
+    found = signals_among(vars(sys.modules[module]) for module in modules)
     source = click.get_current_context().get_parameter_source("modules")
     if name not in found and source is ParameterSource.COMMANDLINE:
         known = ", ".join(sorted(found)) or "none"

@@ -23,10 +23,12 @@ class Kept(Generic[T]):
 
     Args:
         read: What reads it.
+        least: For how many seconds it is kept at least.
     """
 
-    def __init__(self, read: Callable[[], Awaitable[T]]) -> None:
+    def __init__(self, read: Callable[[], Awaitable[T]], *, least: float = 0.0) -> None:
         self._read = read
+        self._least = least
         self._lock = anyio.Lock()
         self._kept: list[T] = []
         self._until = 0.0
@@ -49,5 +51,5 @@ class Kept(Generic[T]):
             except Exception as exc:
                 self._failed = self._asked, exc
                 raise
-            self._until = now + _SHARE * (anyio.current_time() - now)
+            self._until = now + max(_SHARE * (anyio.current_time() - now), self._least)
             return self._kept[0]

@@ -8,6 +8,7 @@ together. A handler calls `page`, which renders a template with what every page 
 - ``asset(name)``: the address of a file of ``static/``,
 - ``user``, who is known by name, or ``None``; ``csrf``, the token for forms, or ``""``. The guard
   of `_security` sets both in ``request.state``,
+- ``closed``, what a store says that is closed, or ``None``,
 - ``site`` and ``request``; ``now``, epoch seconds by the store's clock,
 - the filters of `trioflow.web._words`.
 
@@ -30,12 +31,13 @@ from starlette.responses import HTMLResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from trioflow import Client, Registry
+from trioflow._client.fences import closed_by
 from trioflow.web import _addresses, _reading, _words
 from trioflow.web._keeping import Kept
 from trioflow.web._reading import Overview
 from trioflow.web._security.settings import Access
 
-__all__ = ["ROOT", "Asset", "Handler", "Site", "get", "page", "url"]
+__all__ = ["ROOT", "Asset", "Handler", "Site", "answered", "get", "page", "url"]
 
 ROOT: Final = "trioflow.root_path"
 """In a request's scope: below which path the whole application is mounted."""
@@ -46,6 +48,8 @@ _TYPES: Final = {  # not what the machine thinks of them
     ".js": "text/javascript; charset=utf-8",
     ".svg": "image/svg+xml",
 }
+
+_CLOSED_SINCE: Final = 2.0  # seconds after which a page says so
 
 Handler = Callable[["Site", Request], Awaitable[Response]]
 
@@ -93,6 +97,7 @@ class Site:
         assets: The files of ``static/`` by name.
         templates: The templates of ``templates/``.
         overview: What there is to know at a glance, shared by all who look.
+        closed: What a store says that is closed, since what it holds is moved; or ``None``.
     """
 
     client: Client
@@ -102,19 +107,28 @@ class Site:
     assets: Mapping[str, Asset] = field(default_factory=lambda: _assets(_HERE / "static"))
     templates: jinja2.Environment = field(default_factory=_templates)
     overview: Kept[Overview] = field(init=False)
+    closed: Kept[str | None] = field(init=False)
 
     def __post_init__(self) -> None:
         read = partial(_reading.overview, self.client)
         object.__setattr__(self, "overview", Kept(read))
+        is_closed = partial(closed_by, self.client.backend)
+        object.__setattr__(self, "closed", Kept(is_closed, least=_CLOSED_SINCE))
 
 
 def get(site: Site, path: str, handler: Handler, name: str, *, form: bool = False) -> Route:
     """Return the route of a page that is looked at, and with ``form`` can be posted to."""
 
     async def endpoint(request: Request) -> Response:
-        return await handler(site, request)
+        return await answered(site, request, handler)
 
     return Route(path, endpoint, methods=["GET", "POST"] if form else ["GET"], name=name)
+
+
+async def answered(site: Site, request: Request, handler: Handler) -> Response:
+    """Return what a handler answers; what all pages tell of the store is looked up before."""
+    request.state.closed = await site.closed.get()
+    return await handler(site, request)
 
 
 def page(
@@ -143,6 +157,7 @@ def page(
         "asset": asset,
         "user": getattr(request.state, "user", None),
         "csrf": getattr(request.state, "csrf", ""),
+        "closed": getattr(request.state, "closed", None),
         "now": site.client.backend.now(),
     }
     text = site.templates.get_template(template).render({**common, **context})
@@ -165,7 +180,7 @@ def url(
 def asset_routes(site: Site) -> list[BaseRoute]:
     """Return the route of the files that the pages need."""
 
-    async def asset(site: Site, request: Request) -> Response:
+    async def asset(request: Request) -> Response:
         found = site.assets.get(request.path_params["name"])
         if found is None:
             return Response(status_code=404)
@@ -173,4 +188,4 @@ def asset_routes(site: Site) -> list[BaseRoute]:
         age = "public, max-age=31536000, immutable" if kept else "no-cache"
         return Response(found.content, media_type=found.type, headers={"Cache-Control": age})
 
-    return [get(site, "/static/{name}", asset, "asset")]
+    return [Route("/static/{name}", asset, name="asset")]

@@ -28,6 +28,7 @@ from trioflow.web._acting.forms import (
     show,
 )
 from trioflow.web._acting.instance import ACTIONS, Action
+from trioflow.web._acting.signals import known_signals, signal_given, unchecked
 from trioflow.web._filtering import Wanted
 from trioflow.web._site import Site, url
 
@@ -41,6 +42,7 @@ _REFUSALS: Final = 10  # of which the texts are shown
 _LONGEST: Final = 300  # characters of such a text
 _INSTANT: Final = 2e-6  # seconds that texts of times tell apart, rounded up
 
+_OF_ONE: Final = ("turn", "without")  # fields that mean nothing for many
 _MENDED: Final[tuple[Status, ...]] = ("failed", "suspended", "terminated")
 
 _Act = Callable[[Client, Given, dict[str, Any]], Awaitable[BulkReport]]
@@ -72,9 +74,8 @@ async def _retry(client: Client, given: Given, those: dict[str, Any]) -> BulkRep
 
 
 async def _signal(client: Client, given: Given, those: dict[str, Any]) -> BulkReport:
-    value = given.value("value")
-    name, sent = given.text("name"), value[0] if value else None
-    return await client.signal(name, sent, id=given.text("request") or None, **those)
+    which, value = signal_given(given)
+    return await client.signal(which, value, id=given.text("request") or None, **those)
 
 
 async def _remove(client: Client, _given: Given, those: dict[str, Any]) -> BulkReport:
@@ -186,7 +187,7 @@ async def _sheet(site: Site, request: Request, meant: _Meant) -> Sheet:
         button=f"{action.label} {many}",
         action=url(request, "act-all", action=action.name),
         back=url(request, "instances", meant.wanted.query()),
-        fields=[each for each in action.fields if each.name != "turn"],
+        fields=[each for each in action.fields if each.name not in _OF_ONE],
         hidden={
             **_frozen(meant),
             "request": f"web {secrets.token_hex(12)}",
@@ -219,6 +220,8 @@ async def _do(site: Site, request: Request) -> Response:
     if not given.sure:
         return show(site, request, await _sheet(site, request, meant), given=given)
     action = meant.bulk.action
+    workflow = meant.filters.get("workflow")
+    given.signals = known_signals(site, [workflow] if workflow else None)
     told = _told_before(given)
     before = told.reached
     after = given.raw("after") or None
@@ -233,7 +236,7 @@ async def _do(site: Site, request: Request) -> Response:
                 break
     except (TrioflowError, ValueError, TypeError) as error:
         text, status = refusal(error)
-        sheet = await _sheet(site, request, meant)
+        sheet = unchecked(await _sheet(site, request, meant), error)
         return show(site, request, sheet, given=given, said=text, status=status)
     finally:
         if told.reached != before:
@@ -307,6 +310,7 @@ def _answer(
                 **_frozen(meant),
                 **kept,
                 "request": given.text("request"),
+                "unchecked": given.raw("unchecked"),
                 "after": after,
                 "done": str(told.done),
                 "passed": str(told.passed),

@@ -12,11 +12,11 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from trioflow import BackendUnavailable, InstanceNotFound, TrioflowError
+from trioflow import BackendUnavailable, InstanceNotFound, Signal, TrioflowError
 from trioflow._client.texts import json_or_text
 from trioflow._codec.limits import REASON_LENGTH
 from trioflow.web._security.guard import form_of
-from trioflow.web._site import Site, page
+from trioflow.web._site import Site, answered, page
 
 __all__ = [
     "REASON",
@@ -127,11 +127,15 @@ class Given:
     Args:
         values: What they hold.
         user: Who has sent it, or ``None`` if nobody who is known has.
+
+    Attributes:
+        signals: Those that are known of whom it is about, by name.
     """
 
     def __init__(self, values: Mapping[str, Sequence[str]], user: str | None) -> None:
         self._values = values
         self._user = user
+        self.signals: Mapping[str, Signal[Any]] = {}
 
     def text(self, name: str) -> str:
         """Return a field's text, without space around it."""
@@ -226,7 +230,7 @@ def both(
     """Return the routes of a form and of what it does, which have the same address."""
 
     async def endpoint(request: Request) -> Response:
-        return await (act if request.method == "POST" else look)(site, request)
+        return await answered(site, request, act if request.method == "POST" else look)
 
     return [Route(path, endpoint, methods=["GET", "POST"], name=name)]
 

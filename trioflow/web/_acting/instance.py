@@ -35,6 +35,7 @@ from trioflow.web._acting.forms import (
     show,
     to,
 )
+from trioflow.web._acting.signals import known_signals, signal_given, unchecked
 from trioflow.web._site import Site, url
 
 __all__ = ["ACTIONS", "Action", "routes"]
@@ -80,8 +81,8 @@ class Action:
 
 
 async def _signal(handle: Handle[Any], given: Given) -> None:
-    value = given.value("value")
-    await handle.signal(given.text("name"), value[0] if value else None)
+    which, value = signal_given(given)
+    await handle.signal(which, value)
 
 
 async def _update(handle: Handle[Any], given: Given) -> Said:
@@ -134,8 +135,8 @@ async def _pause(handle: Handle[Any], given: Given) -> None:
     await handle.pause(given.reason())
 
 
-async def _resume(handle: Handle[Any], _given: Given) -> None:
-    await handle.resume()
+async def _resume(handle: Handle[Any], given: Given) -> None:
+    await handle.resume(without=given.text("without") or None)
 
 
 async def _reset(handle: Handle[Any], given: Given) -> None:
@@ -199,6 +200,15 @@ ACTIONS: Final = {
             does="Lets it try again, with the code that the workers have now.",
             act=_resume,
             when=("suspended",),
+            fields=(
+                Field(
+                    name="without",
+                    label="Without the signal",
+                    help="Drops the unread signals of this name for good: for one that the code "
+                    "cannot read, and that would suspend it again. Empty for none.",
+                    longest=NAME_LENGTH,
+                ),
+            ),
         ),
         Action(
             name="retry",
@@ -284,6 +294,7 @@ async def _do(site: Site, request: Request) -> Response:
     sheet = _sheet(request, action, record)
     if action.destroys and not given.sure:
         return show(site, request, sheet, given=given)
+    given.signals = known_signals(site, [record.workflow])
     # The form was made for one instance, and another one may have taken its id since.
     handle: Handle[Any] = Handle(
         site.client, record.id, None, life=given.text("life") or record.life
@@ -296,6 +307,7 @@ async def _do(site: Site, request: Request) -> Response:
         text, status = refusal(error)
         if isinstance(error, InstanceError):
             given.log(action.name, f"instance {record.id!r}, refused", instance=record.id)
+        sheet = unchecked(sheet, error)
         return show(site, request, sheet, given=given, said=text, status=status)
     given.log(
         action.name,
