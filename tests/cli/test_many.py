@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from contextlib import nullcontext
 
 import pytest
 import trio
 from click.testing import CliRunner
 
-from trioflow import Registry, open_client
+from trioflow import Registry, SharedLock, open_client, open_worker
 from trioflow._cli.app import app
 from trioflow.backends.commits import ActivityRetry, InstanceCommit, NewActivity, NewInstance, Unit
 from trioflow.backends.records import ActivityKey
@@ -203,3 +204,45 @@ def test_schemas_of_servers_are_brought_up_to_date(kind, servers, monkeypatch):
     assert cli("migrate", "--check").exit_code == 1
     assert cli("migrate").output.startswith("made ")
     assert cli("migrate", "--check").output.startswith("the schema is up to date: ")
+
+
+def test_all_that_have_failed_are_reset(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TRIOFLOW_STORE", STORE)
+    registry = Registry()
+
+    @registry.workflow
+    async def holds(holding: bool) -> None:
+        async with SharedLock("door") if holding else nullcontext():
+            raise ValueError("broken")
+
+    @registry.workflow
+    async def works() -> None: ...
+
+    async def fail():
+        async with open_worker(STORE, registry=registry) as worker:
+            for number in range(3):
+                id = f"h{number}"
+                handle = await worker.client.start(holds.options(id=id), number == 0)
+                await handle.wait(status="failed")
+            await worker.client.run(works)
+
+    trio.run(fail)
+    assert statuses() == {"failed": 3, "completed": 1}
+    assert cli("reset", "--workflow", "holds", "--dry-run").output == (
+        "3 instances; nothing was done\n"
+    )
+    asked = cli("reset", "--workflow", "holds", input="n\n")
+    assert "Reset 3 instances?" in asked.stderr
+    one_turn = cli("reset", "--workflow", "holds", "--turn", "0", "--yes")
+    assert (one_turn.exit_code, statuses()["failed"]) == (2, 3)
+    assert "--turn: give the ids of the instances" in one_turn.stderr
+    others = cli("reset", "--status", "completed")
+    assert "nothing is done to instances that are completed" in others.stderr
+    done = cli("reset", "--workflow", "holds", "--reason", "mended", "--yes")
+    assert (done.exit_code, done.stdout) == (1, "2 instances: reset\n")
+    assert "Error: h0: " in done.stderr
+    assert "shared lock:door" in done.stderr
+    assert "1 instance was left as it is" in done.stderr
+    assert statuses() == {"running": 2, "failed": 1, "completed": 1}
+    assert cli("reset", "h1", input="n\n").exit_code == 1

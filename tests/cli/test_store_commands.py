@@ -18,7 +18,7 @@ from trioflow import JsonCodec, Registry, WrappedCodec, default_registry, open_c
 from trioflow._cli import looking, output
 from trioflow._cli.app import app
 from trioflow._cli.speaking import start
-from trioflow._cli.values import Moment, json_or_text
+from trioflow._cli.values import MOMENT, MOMENT_AHEAD, json_or_text
 
 STORE = "sqlite:///shop.db"
 FLOWS = """
@@ -449,7 +449,7 @@ def test_shells_complete_commands_and_ids(shop):
 
 def test_a_span_is_of_the_past_where_one_looks_and_ahead_where_one_starts():
     before = time.time()
-    assert Moment().convert("2h", None, None) <= time.time() - 7200
-    assert Moment(ahead=True).convert("2h", None, None) >= before + 7200
+    assert MOMENT.convert("2h", None, None) <= time.time() - 7200
+    assert MOMENT_AHEAD.convert("2h", None, None) >= before + 7200
     (at,) = [option for option in start.params if option.name == "start_at"]
     assert at.type.convert("1d", None, None) > before

@@ -119,7 +119,9 @@ async def page(clock, registry=None, *, root="", work=True, code=True, **setting
     async with opened as given:
         client = given.client if work else given
         access = Access(**{"password": "p", **settings})
-        browser = Browser(client, app(client, registry=registry if code else None, access=access), root)
+        browser = Browser(
+            client, app(client, registry=registry if code else None, access=access), root
+        )
         async with browser.http:
             if access.signs_in:
                 answer = await browser.sign_in()

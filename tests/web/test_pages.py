@@ -168,7 +168,10 @@ async def test_finding_by_id_leads_to_the_instance_or_to_those_that_begin_so(sho
 
 async def test_what_is_tried_again_says_how_often_and_why(shopping):
     page = checked(await shopping.page("/instances?trouble=retrying"))
-    assert "fetch_feed, attempt 2 is next; last: ConnectionError: https://feed1.example/<x>" in page.text
+    assert (
+        "fetch_feed, attempt 2 is next; last: ConnectionError: https://feed1.example/<x>"
+        in page.text
+    )
     rows = (await shopping.api("/instances?trouble=retrying")).json()["instances"]
     assert {row["attempt"] for row in rows} == {2}
 
@@ -327,7 +330,7 @@ async def test_every_page_of_a_closed_store_says_so(role):
             for path in PAGES:
                 if "~" not in path:
                     assert 'id="closed"' not in (await browser.get(path)).text
-        await store.fence(Fence("m1", role, "sqlite:///other.db"))
+        await store.fence(Fence(move="m1", role=role, other="sqlite:///other.db", at=1.0))
         asgi = trioflow.web.app(client)  # it need not find out at once
         transport = httpx.ASGITransport(asgi)
         async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as browser:

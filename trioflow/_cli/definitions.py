@@ -5,15 +5,35 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import click
 
 from trioflow import Registry, Workflow, default_registry
 
-__all__ = ["find_workflow", "import_modules", "open_registry"]
+__all__ = ["find_workflow", "import_modules", "modules_option", "open_registry"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_MODULES = "TRIOFLOW_MODULES"
+
+
+def modules_option(
+    said: str, *, required: bool = False, from_environment: bool = True
+) -> Callable[[F], F]:
+    """Give a command the option ``-m``: modules that are imported, several perhaps."""
+    return click.option(
+        "-m",
+        "--module",
+        "modules",
+        multiple=True,
+        required=required,
+        envvar=_MODULES if from_environment else None,
+        metavar="MODULE",
+        help=f"{said}  [env: {_MODULES}]" if from_environment else said,
+    )
 
 
 def import_modules(names: Iterable[str]) -> list[Registry]:

@@ -7,7 +7,7 @@ from typing import Any, TypeVar, cast, get_args
 
 import click
 
-from trioflow._cli.values import Moment, Span, WhereCondition
+from trioflow._cli.values import CONDITION, MOMENT, SPAN
 from trioflow._client.arguments import Filters
 from trioflow.backends.records import Status, Trouble
 
@@ -27,14 +27,14 @@ _OPTIONS = (
     click.option("--parent", metavar="ID", help="Only the sub-workflows of this one."),
     click.option("--root", is_flag=True, help="Only those that have no parent."),
     click.option("--id-prefix", metavar="TEXT", help="Only those whose id begins so."),
-    click.option("--since", "created_after", type=Moment(), help="Started after: 2h, 2026-11-26."),
-    click.option("--until", "created_before", type=Moment(), help="Started before that time."),
-    click.option("--ended-since", "finished_after", type=Moment(), help="Ended after that time."),
-    click.option("--ended-until", "finished_before", type=Moment(), help="Ended before that time."),
+    click.option("--since", "created_after", type=MOMENT, help="Started after: 2h, 2026-11-26."),
+    click.option("--until", "created_before", type=MOMENT, help="Started before that time."),
+    click.option("--ended-since", "finished_after", type=MOMENT, help="Ended after that time."),
+    click.option("--ended-until", "finished_before", type=MOMENT, help="Ended before that time."),
     click.option(
         "--where",
         multiple=True,
-        type=WhereCondition(),
+        type=CONDITION,
         help="With such an attribute: customer=c7, amount>=10; all must hold.",
     ),
     click.option(
@@ -44,7 +44,7 @@ _OPTIONS = (
     ),
     click.option(
         "--trouble-after",
-        type=Span(),
+        type=SPAN,
         help="How long something waits before it is overdue, or held: 30s, 5m.  [default: 60s]",
     ),
 )

@@ -11,7 +11,7 @@ from trioflow import Client, Description, WorkerInfo, attribute
 from trioflow._cli.filters import chosen_of, filters
 from trioflow._cli.output import print_json, print_table, shown, time_of
 from trioflow._cli.store import InstanceId, Store, StoreCommand, as_json_option, store_options
-from trioflow._cli.values import Span
+from trioflow._cli.values import SPAN
 from trioflow._client.arguments import TROUBLE_AFTER
 from trioflow._client.texts import detail_of
 from trioflow.backends.records import COUNTED
@@ -103,7 +103,7 @@ def count(*, store: Store, by: str | None, as_json: bool, **options: Any) -> Non
 @click.command(cls=StoreCommand)
 @click.option(
     "--trouble-after",
-    type=Span(),
+    type=SPAN,
     default=TROUBLE_AFTER,
     help="How long something waits before it is overdue, or held: 30s, 5m.  [default: 60s]",
 )

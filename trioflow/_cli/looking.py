@@ -23,7 +23,7 @@ from trioflow import (
     Undecodable,
     Workflow,
 )
-from trioflow._cli.definitions import find_workflow, import_modules
+from trioflow._cli.definitions import find_workflow, import_modules, modules_option
 from trioflow._cli.facts import failure_line, turn_lines
 from trioflow._cli.output import (
     STATUS_STYLES,
@@ -64,13 +64,8 @@ class _Shown(msgspec.Struct, frozen=True, kw_only=True):
 
 @click.command(cls=StoreCommand)
 @click.argument("id", type=InstanceId())
-@click.option(
-    "-m",
-    "--module",
-    "modules",
-    multiple=True,
-    metavar="MODULE",
-    help="Replay the history here, with the workflow that this module defines.",
+@modules_option(
+    "Replay the history here, with the workflow that this module defines.", from_environment=False
 )
 @click.option("--follow", is_flag=True, help="Draw it again when it changes, until it has ended.")
 @click.option(

@@ -1,55 +1,89 @@
-"""What a command does to all instances that its filters mean, and how it asks before."""
+"""What a command does to instances: to those of its ids, or to all that its filters mean.
+
+It asks before it does something to all of a filter, and before what cannot be taken back.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, NamedTuple, TypeVar
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Final, NamedTuple, TypeVar
 
 import click
 
-from trioflow import BulkReport, Client
+from trioflow import BulkReport, Client, InstanceError
 from trioflow._cli.filters import chosen_of, filters
-from trioflow._cli.store import InstanceId, Store
+from trioflow._cli.output import shown
+from trioflow._cli.store import InstanceId, Store, StoreCommand, store_options
 from trioflow._client.arguments import Filters
 from trioflow.backends.records import ENDED, Status
 
-__all__ = ["OPEN", "Act", "by_filters", "by_method", "chosen_or_ids", "do_to_all"]
+__all__ = ["MENDED", "OPEN", "Act", "acting", "do_to_all"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-OPEN: tuple[Status, ...] = ("running", "suspended")
+OPEN: Final[tuple[Status, ...]] = ("running", "suspended")
+MENDED: Final[tuple[Status, ...]] = ("failed", "suspended", "terminated")
+"""Those that mended code may bring to life again."""
 
 
 class Act(NamedTuple):
-    """What is done to many.
+    """What is done to instances.
 
     Attributes:
+        name: The method of a handle that does it to one, and of a client that does it to many.
         verb: What is asked, with a capital letter: "Cancel".
         done: What is said of those that it was done to.
-        statuses: Of which instances it can be done.
-        call: Does it to all that filters mean.
+        statuses: To which instances of a filter it is done.
+        options: What both methods are given.
+        args: What the client's is given before the filters.
+        of_one: What the handle's alone is given, by the names of options; ``None`` for what is not.
+        call: Does it to all that filters mean, if that is not the client's method.
+        destroys: Whether it asks before also where ids are given.
     """
 
+    name: str
     verb: str
     done: str
     statuses: tuple[Status, ...]
-    call: Callable[[Client, dict[str, Any]], Awaitable[BulkReport]]
+    options: Mapping[str, Any] = {}
+    args: Sequence[Any] = ()
+    of_one: Mapping[str, Any] = {}
+    call: Callable[[Client, dict[str, Any]], Awaitable[BulkReport]] | None = None
+    destroys: bool = False
 
 
-def by_method(
-    name: str, *args: Any, **options: Any
-) -> Callable[[Client, dict[str, Any]], Awaitable[BulkReport]]:
-    """Return what calls a method of a client that reaches all that filters mean."""
+def acting(name: str | None = None) -> Callable[[Callable[..., Act]], click.Command]:
+    """Make a command of a function that takes its own options, and returns what they mean."""
 
-    async def call(client: Client, those: dict[str, Any]) -> BulkReport:
-        method: Any = getattr(client, name)
-        report: BulkReport = await method(*args, **options, **those)
-        return report
+    def make(function: Callable[..., Act]) -> click.Command:
+        # click keeps a function's options there, the last first, until it is made a command.
+        params: list[click.Parameter] = getattr(function, "__click_params__", [])
+        own = [str(each.name) for each in params]
 
-    return call
+        def run(
+            *, store: Store, ids: tuple[str, ...], yes: bool, dry_run: bool, **given: Any
+        ) -> None:
+            act = function(**{each: given.pop(each) for each in own})
+            chosen = _chosen_or_ids(ids, given, dry_run=dry_run)
+            if chosen is None:
+                _do_to_each(store, act, ids, yes=yes)
+                return
+            for option, value in act.of_one.items():
+                if value is not None:
+                    raise click.UsageError(f"--{option}: give the ids of the instances")
+            if act.statuses == ENDED and "trouble" in chosen:
+                raise click.UsageError("--trouble: what has ended is in no trouble")
+            do_to_all(store, act, chosen, yes=yes, dry_run=dry_run)
+
+        run.__doc__ = function.__doc__
+        command: Any = click.option("--yes", is_flag=True, help="Do not ask.")(store_options(run))
+        command.__click_params__ += params
+        return click.command(name or function.__name__, cls=StoreCommand)(_by_filters(command))
+
+    return make
 
 
-def by_filters(command: F) -> F:
+def _by_filters(command: F) -> F:
     """Give a command ids, or the options of filters in their place."""
     for option in (
         click.option("--dry-run", is_flag=True, help="Only say how many the filters mean."),
@@ -60,7 +94,7 @@ def by_filters(command: F) -> F:
     return command
 
 
-def chosen_or_ids(ids: Sequence[str], options: dict[str, Any], *, dry_run: bool) -> Filters | None:
+def _chosen_or_ids(ids: Sequence[str], options: dict[str, Any], *, dry_run: bool) -> Filters | None:
     """Return the filters; ``None`` if ids are given in their place.
 
     Raises:
@@ -76,13 +110,40 @@ def chosen_or_ids(ids: Sequence[str], options: dict[str, Any], *, dry_run: bool)
     return None if ids else chosen
 
 
+def _do_to_each(store: Store, act: Act, ids: tuple[str, ...], *, yes: bool) -> None:
+    """Do something with each instance; one that refuses it does not keep it from the others."""
+
+    async def main(client: Client) -> None:
+        for id in ids:
+            method: Any = getattr(client.handle(id), act.name)
+            try:
+                changed = await method(**act.options, **act.of_one)
+            except InstanceError as error:
+                if len(ids) == 1:
+                    raise
+                refused.append(id)
+                click.echo(f"Error: {shown(str(error))}", err=True)
+            else:
+                said = "nothing was waiting" if changed is False else act.done
+                click.echo(f"{shown(id)}: {said}")
+
+    if act.destroys and not yes:
+        named = shown(ids[0]) if len(ids) == 1 else f"{len(ids)} instances"
+        click.confirm(f"{act.verb} {named}?", abort=True, err=True)
+    refused: list[str] = []
+    store.run(main)
+    if refused:
+        raise click.ClickException(f"{len(refused)} of {len(ids)} instances were left as they are")
+
+
 def do_to_all(store: Store, act: Act, chosen: Filters, *, yes: bool, dry_run: bool) -> None:
     """Do something to all that filters mean, after asking; say to how many."""
     given = chosen.get("status", ())
     statuses = (given,) if isinstance(given, str) else tuple(given)
     for status in statuses:
         if status not in act.statuses:
-            what = "that have ended" if status in ENDED else f"that are {status}"
+            all_ended = status in ENDED and not {*act.statuses} & {*ENDED}
+            what = "that have ended" if all_ended else f"that are {status}"
             raise click.UsageError(f"--status {status}: nothing is done to instances {what}")
     narrowed: Filters = {**chosen, "status": statuses or act.statuses}
     number = store.run(lambda client: client.count(**narrowed))
@@ -91,9 +152,22 @@ def do_to_all(store: Store, act: Act, chosen: Filters, *, yes: bool, dry_run: bo
         return
     if not yes:
         click.confirm(f"{act.verb} {number} {_instances(number)}?", abort=True, err=True)
-    report = store.run(lambda client: act.call(client, {**narrowed}))
+
+    async def main(client: Client) -> BulkReport:
+        if act.call is not None:
+            return await act.call(client, {**narrowed})
+        method: Any = getattr(client, act.name)
+        report: BulkReport = await method(*act.args, **act.options, **narrowed)
+        return report
+
+    report = store.run(main)
     passed = f"; {report.passed} needed nothing" if report.passed else ""
     click.echo(f"{report.done} {_instances(report.done)}: {act.done}{passed}")
+    for id, why in report.refused.items():
+        click.echo(f"Error: {shown(id)}: {shown(why)}", err=True)
+    if refused := len(report.refused):
+        left = "instance was left as it is" if refused == 1 else "instances were left as they are"
+        raise click.ClickException(f"{refused} {left}")
 
 
 def _instances(number: int) -> str:

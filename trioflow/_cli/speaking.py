@@ -13,12 +13,12 @@ import trio
 from click.core import ParameterSource
 
 from trioflow import Client, Handle, Signal, TrioflowError, Update
-from trioflow._cli.definitions import find_workflow, import_modules
+from trioflow._cli.definitions import find_workflow, import_modules, modules_option
 from trioflow._cli.filters import chosen_of, filters
-from trioflow._cli.many import OPEN, Act, by_method, do_to_all
+from trioflow._cli.many import OPEN, Act, do_to_all
 from trioflow._cli.output import console, print_json, shown
 from trioflow._cli.store import InstanceId, Store, StoreCommand, as_json_option, store_options
-from trioflow._cli.values import Moment, arguments, json_or_text
+from trioflow._cli.values import MOMENT_AHEAD, arguments, json_or_text
 from trioflow._client.known_signals import signals_among, value_of
 
 __all__ = ["query", "result", "signal", "start", "update"]
@@ -48,16 +48,7 @@ def _given(value: str | None) -> tuple[Any, ...]:
 @click.command(cls=StoreCommand)
 @click.argument("workflow")
 @click.argument("arguments", nargs=-1, metavar="[ARGUMENT]...")
-@click.option(
-    "-m",
-    "--module",
-    "modules",
-    multiple=True,
-    required=True,
-    envvar="TRIOFLOW_MODULES",
-    metavar="MODULE",
-    help="What is imported to define the workflow.  [env: TRIOFLOW_MODULES]",
-)
+@modules_option("What is imported to define the workflow.", required=True)
 @click.option("--id", "id_", type=InstanceId(), metavar="ID", help="Its id; made up by default.")
 @click.option("--queue", metavar="NAME", help="Where it runs.")
 @click.option(
@@ -65,7 +56,7 @@ def _given(value: str | None) -> tuple[Any, ...]:
     type=click.Choice(["raise", "return", "replace"]),
     help="What to do if an unfinished instance has the id.",
 )
-@click.option("--at", "start_at", type=Moment(ahead=True), help="Begin then: 2h, 2026-11-26T09:30.")
+@click.option("--at", "start_at", type=MOMENT_AHEAD, help="Begin then: 2h, 2026-11-26T09:30.")
 @click.option("--wait", is_flag=True, help="Wait for the end, and print the result.")
 @_traceback
 @store_options
@@ -128,16 +119,7 @@ def result(*, store: Store, id: str, trace: bool) -> None:
 
 @click.command(cls=StoreCommand)
 @click.argument("words", nargs=-1, required=True, metavar="[ID] NAME [VALUE]")
-@click.option(
-    "-m",
-    "--module",
-    "modules",
-    multiple=True,
-    envvar="TRIOFLOW_MODULES",
-    metavar="MODULE",
-    help="What is imported to find the signal, whose type the value is checked by."
-    "  [env: TRIOFLOW_MODULES]",
-)
+@modules_option("What is imported to find the signal, whose type the value is checked by.")
 @filters
 @click.option("--dry-run", is_flag=True, help="Only say how many the filters mean.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
@@ -171,12 +153,7 @@ def signal(
     if found is not None:
         sent = value_of(found, sent)
     if chosen:
-        act = Act(
-            verb="Send the signal to",
-            done="signal sent",
-            statuses=OPEN,
-            call=by_method("signal", which, sent),
-        )
+        act = Act("signal", "Send the signal to", "signal sent", OPEN, args=(which, sent))
         do_to_all(store, act, chosen, yes=yes, dry_run=dry_run)
         return
     if dry_run:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -11,13 +13,12 @@ from trioflow import ArgumentError, Workflow
 from trioflow._client import texts
 from trioflow._model.attributes import Condition
 
-__all__ = ["Moment", "Span", "WhereCondition", "arguments", "json_or_text"]
+__all__ = ["CONDITION", "MOMENT", "MOMENT_AHEAD", "SPAN", "arguments", "json_or_text"]
 
 if TYPE_CHECKING:
-    _FloatType = click.ParamType[float]
-    _ConditionType = click.ParamType[Condition]
+    _ParamType = click.ParamType[object]
 else:
-    _FloatType = _ConditionType = click.ParamType
+    _ParamType = click.ParamType
 
 
 def json_or_text(text: str) -> Any:
@@ -39,60 +40,42 @@ def arguments(
     return texts.arguments_of(workflow, given, json_or_text)
 
 
-class Moment(_FloatType):
-    """A time: so long ago (``2h``, ``30m``, ``7d``), or as ISO 8601 has it, in UTC.
+class _Written(_ParamType):
+    """A type of what is written as a text, of which errors say what to write instead.
 
     Args:
-        ahead: Whether ``2h`` is a time to come instead.
+        name: What it is called.
+        kind: What it is once it is read.
+        read: Reads it.
     """
 
-    name = "time"
-
-    def __init__(self, *, ahead: bool = False) -> None:
+    def __init__(self, name: str, kind: type[object], read: Callable[[str], object]) -> None:
         super().__init__()
-        self._ahead = ahead
+        self.name = name
+        self._kind = kind
+        self._read = read
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> float:
-        """Return it as seconds since the epoch."""
-        if isinstance(value, float):
+    ) -> object:
+        """Return what is written."""
+        if isinstance(value, self._kind):
             return value
         try:
-            return texts.moment_of(value, time.time(), ahead=self._ahead)
+            return self._read(value)
         except ArgumentError as error:
             self.fail(str(error), param, ctx)
 
 
-class Span(_FloatType):
-    """A length of time: ``30s``, ``5m``, or a number of seconds."""
-
-    name = "span"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> float:
-        """Return it in seconds."""
-        if isinstance(value, float):
-            return value
-        try:
-            return texts.span_of(value)
-        except ArgumentError as error:
-            self.fail(str(error), param, ctx)
+def _moment(text: str, *, ahead: bool) -> float:
+    return texts.moment_of(text, time.time(), ahead=ahead)
 
 
-class WhereCondition(_ConditionType):
-    """A condition on an attribute: ``customer=c7``, ``amount>=10``, ``due<2026-12-01``."""
-
-    name = "condition"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> Condition:
-        """Return the condition."""
-        if isinstance(value, Condition):
-            return value
-        try:
-            return texts.condition_of(value)
-        except ArgumentError as error:
-            self.fail(str(error), param, ctx)
+MOMENT = _Written("time", float, partial(_moment, ahead=False))
+"""A time: so long ago (``2h``, ``30m``, ``7d``), or as ISO 8601 has it, in UTC."""
+MOMENT_AHEAD = _Written("time", float, partial(_moment, ahead=True))
+"""The same, where ``2h`` is a time to come."""
+SPAN = _Written("span", float, texts.span_of)
+"""A length of time: ``30s``, ``5m``, or a number of seconds."""
+CONDITION = _Written("condition", Condition, texts.condition_of)
+"""A condition on an attribute: ``customer=c7``, ``amount>=10``, ``due<2026-12-01``."""

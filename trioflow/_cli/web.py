@@ -18,7 +18,7 @@ import click
 import trio
 
 from trioflow import Client, Registry, open_client, open_worker
-from trioflow._cli.definitions import open_registry
+from trioflow._cli.definitions import modules_option, open_registry
 from trioflow._cli.output import console
 from trioflow._cli.store import Store, StoreCommand, store_options
 from trioflow._cli.worker import PARENT, end_with_parent, joined, reasons_told, run_again_and_again
@@ -49,15 +49,7 @@ def _bind(default: str) -> Callable[[F], F]:
 
 
 @click.command(cls=StoreCommand)
-@click.option(
-    "-m",
-    "--module",
-    "modules",
-    multiple=True,
-    envvar="TRIOFLOW_MODULES",
-    metavar="MODULE",
-    help="The workflows: to start them, and to replay histories.  [env: TRIOFLOW_MODULES]",
-)
+@modules_option("The workflows: to start them, and to replay histories.")
 @_bind(_ADDRESS)
 @click.option(
     "--password",

@@ -7,7 +7,7 @@ suspends the instance that receives it, so it is better refused before.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, cast
+from typing import Any
 
 from trioflow._codec.values import JsonCodec, decode_as
 from trioflow._model.signals import Signal
@@ -19,9 +19,10 @@ def signals_among(namespaces: Iterable[Mapping[str, object]]) -> dict[str, Signa
     """Return the signals at the top level of modules, by their names."""
     found: dict[str, Signal[Any]] = {}
     for namespace in namespaces:
-        # A copy: a module may be imported by another thread meanwhile.
-        values = [each for each in [*namespace.values()] if isinstance(each, Signal)]
-        found.update({each.name: each for each in cast("list[Signal[Any]]", values)})
+        for each in [*namespace.values()]:  # another thread may import something into it
+            if isinstance(each, Signal):
+                signal: Signal[Any] = each  # pyright: ignore[reportUnknownVariableType]  # of any
+                found[signal.name] = signal
     return found
 
 

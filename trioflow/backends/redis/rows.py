@@ -37,7 +37,6 @@ __all__ = [
     "TAKEN_FIELDS",
     "Unreadable",
     "activity_task",
-    "unfinished_activity",
     "commit_result",
     "damage_report",
     "ended_executions",
@@ -52,6 +51,7 @@ __all__ = [
     "taken_instances",
     "taken_questions",
     "texts",
+    "unfinished_activity",
     "worker_info",
 ]
 

@@ -29,13 +29,13 @@ __all__ = [
     "UNREAD",
     "VISIBLE_AT",
     "activity_task",
-    "unfinished_activity",
     "instance_record",
     "new_instance_row",
     "parent_columns",
     "parent_ref",
     "record_row",
     "taken_instance",
+    "unfinished_activity",
 ]
 
 _PARENT = ("parent", "parent_execution", "parent_command", "parent_life")

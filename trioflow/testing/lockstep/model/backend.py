@@ -551,7 +551,9 @@ class Model:
         await checkpoint()
         row = self.state.instances.get(instance)
         activities = self.state.activities.items()
-        tasks = [one.unfinished(key) for key, one in activities if row and row.key(key.command) == key]
+        tasks = [
+            one.unfinished(key) for key, one in activities if row and row.key(key.command) == key
+        ]
         return sorted(tasks, key=lambda task: task.key.command)
 
     async def count(self, where: InstanceFilter, *, most: int | None = None) -> int:

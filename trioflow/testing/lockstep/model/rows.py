@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import msgspec
-
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+
+import msgspec
 
 from trioflow.backends.commits import NewActivity, NewInstance, NewQuestion
 from trioflow.backends.records import (
