@@ -246,3 +246,13 @@ def test_all_that_have_failed_are_reset(tmp_path, monkeypatch):
     assert "1 instance was left as it is" in done.stderr
     assert statuses() == {"running": 2, "failed": 1, "completed": 1}
     assert cli("reset", "h1", input="n\n").exit_code == 1
+
+
+def test_what_to_do_is_said_as_a_command(flows):
+    cli("pause", "i0")
+    assert "`trioflow resume i0` lets it go on" in cli("show", "i0").output
+    assert "`trioflow resume i0` lets it go on" in cli("describe", "i0").output
+    assert (
+        "handle.resume()"
+        in json.loads(cli("describe", "i0", "--json").output)[0]["suspension"]["message"]
+    )

@@ -37,8 +37,10 @@ from trioflow._cli.output import (
 )
 from trioflow._cli.store import InstanceId, Store, StoreCommand, as_json_option, store_options
 from trioflow._cli.tasks import draw
+from trioflow._cli.wording import in_shell
 from trioflow._client.texts import attempt_line
 from trioflow._codec.failures.failures import Failure
+from trioflow._model.info import SuspendReport
 from trioflow._model.turns import Turn
 from trioflow._worker.failures import full_traceback
 from trioflow.backends.records import ENDED
@@ -169,7 +171,7 @@ def _picture(found: _Shown) -> Group:
     parts: list[Any] = [draw(_head(one), found.tasks or [])]
     told = one.suspension is not None and found.trouble == one.suspension.message
     if found.trouble and not told:  # it stands under `suspended`
-        parts.append(Text(shown(found.trouble), "yellow"))
+        parts.append(Text(shown(in_shell(found.trouble, one.id)), "yellow"))
     parts += [Text.assemble((f"{label:<12}", "bold"), text) for label, text in _why(one)]
     for task in one.activities:
         attempt = attempt_line(task, time.time(), time_of)
@@ -201,7 +203,7 @@ def _why(one: Description) -> Iterator[tuple[str, str]]:
     if one.failure is not None:
         yield "failure", shown(failure_line(one.failure))
     if one.suspension is not None:
-        first, *more = one.suspension.message.splitlines()
+        first, *more = in_shell(one.suspension.message, one.id).splitlines()
         yield "suspended", shown(f"{one.suspension.kind}: {first}")
         for line in more:
             yield "", shown(line)
@@ -246,7 +248,10 @@ def _print_description(one: Description) -> None:
             continue
         label = name.replace("_", " ")
         style = STATUS_STYLES[one.status] if name == "status" else ""
-        out.print(Text.assemble((f"{label:<14}", "bold"), (_readable(name, value), style)))
+        text = _readable(name, value)
+        if isinstance(value, SuspendReport):
+            text = in_shell(text, one.id)
+        out.print(Text.assemble((f"{label:<14}", "bold"), (text, style)))
         if isinstance(value, Failure) and (traceback := full_traceback(value)):
             for line in traceback.splitlines():
                 out.print(Text(f"  {shown(line)}".rstrip(), "dim"))

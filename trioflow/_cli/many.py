@@ -14,6 +14,7 @@ from trioflow import BulkReport, Client, InstanceError
 from trioflow._cli.filters import chosen_of, filters
 from trioflow._cli.output import shown
 from trioflow._cli.store import InstanceId, Store, StoreCommand, store_options
+from trioflow._cli.wording import in_shell
 from trioflow._client.arguments import Filters
 from trioflow.backends.records import ENDED, Status
 
@@ -122,7 +123,7 @@ def _do_to_each(store: Store, act: Act, ids: tuple[str, ...], *, yes: bool) -> N
                 if len(ids) == 1:
                     raise
                 refused.append(id)
-                click.echo(f"Error: {shown(str(error))}", err=True)
+                click.echo(f"Error: {shown(in_shell(str(error), id))}", err=True)
             else:
                 said = "nothing was waiting" if changed is False else act.done
                 click.echo(f"{shown(id)}: {said}")
@@ -164,7 +165,7 @@ def do_to_all(store: Store, act: Act, chosen: Filters, *, yes: bool, dry_run: bo
     passed = f"; {report.passed} needed nothing" if report.passed else ""
     click.echo(f"{report.done} {_instances(report.done)}: {act.done}{passed}")
     for id, why in report.refused.items():
-        click.echo(f"Error: {shown(id)}: {shown(why)}", err=True)
+        click.echo(f"Error: {shown(id)}: {shown(in_shell(why, id))}", err=True)
     if refused := len(report.refused):
         left = "instance was left as it is" if refused == 1 else "instances were left as they are"
         raise click.ClickException(f"{refused} {left}")

@@ -27,6 +27,7 @@ from trioflow import (
     open_client,
 )
 from trioflow._cli.output import shown
+from trioflow._cli.wording import in_shell
 from trioflow.backends.sqlite.backend import SqliteBackend
 from trioflow.backends.urls import open_backend
 
@@ -64,7 +65,7 @@ class _NotFound(click.ClickException):
 
 def one_line(error: TrioflowError) -> click.ClickException:
     """Return what tells of an error in a line, and ends with the exit code for it."""
-    said = shown(str(error))
+    said = shown(in_shell(str(error), getattr(error, "instance", None)))
     if isinstance(error, BackendUnavailable):
         return _Unavailable(said)
     if isinstance(error, InstanceNotFound):

@@ -76,7 +76,7 @@ async def _resume_without(client: Client, id: str, life: str | None, signal: str
         if record.status != "suspended":
             raise ArgumentError(
                 f"instance {id!r} is {record.status}: only of one that is suspended signals can be "
-                "left out, since a worker may be receiving them; pause() it before"
+                "left out, since a worker may be receiving them; call pause() before"
             )
         stored, turns = await _turns_of(client, record)
         inbox = await client.backend.inbox(id)
@@ -206,7 +206,7 @@ async def fork_instance(client: Client, id: str, turn: int | None, new_id: str) 
     else:
         raise TrioflowError(
             f"instance {id!r} makes turns all the time, so that its history could not be read as "
-            "of one moment: pause() it, fork it, and resume() it"
+            "of one moment: pause() first, then fork(), then resume()"
         )
     keep, again = _checked(record, turns, turn, client.codec)
     _check_shared(record, turns[:keep])
