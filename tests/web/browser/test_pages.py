@@ -161,3 +161,28 @@ def test_a_list_is_kept_up_to_date(site, visit):
         page.wait_for_selector("tbody >> text=live-1")
         site.ask(site.client.handle("live-1").terminate)
         page.wait_for_selector("tbody .status.terminated")
+
+
+def test_a_phone_shows_what_a_desk_does(shop_on_sqlite, visit):
+    with visit(shop_on_sqlite, viewport={"width": 390, "height": 844}) as page:
+        page.goto("/instances?trouble=retrying")
+        assert page.locator(".find input[type=search]").bounding_box()["width"] > 300
+        assert page.locator("tr .narrow", has_text="is next; last:").first.is_visible()
+        page.goto("/instances/feed-0")
+        assert (
+            page.locator("td[data-label=Attempt]")
+            .inner_text()
+            .split("\n")[-1]
+            .startswith(("begins in", "waits for a worker", "runs"))
+        )
+        for address in ("/instances/feed-0/timeline", "/instances/order-00/timeline"):
+            page.goto(address)
+            plot = page.locator(".timeline-plot").first.bounding_box()
+            assert plot["x"] + plot["width"] <= 390, address
+            assert plot["width"] > 150
+
+
+def test_a_resume_in_a_browser_asks_what_to_leave_out(shop_on_sqlite, visit):
+    with visit(shop_on_sqlite) as page:
+        page.goto("/instances/paused-1/do/resume")
+        assert page.get_by_label("Without the signal").is_visible()

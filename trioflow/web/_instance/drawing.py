@@ -148,7 +148,7 @@ def _row_of(bar: Bar, timeline: Timeline) -> Row:
     else:
         note = duration(seconds)
     if bar.attempt > 1:
-        note = f"attempt {bar.attempt}, {note}"
+        note = f"attempt {bar.attempt}{' is next' if bar.waits else ''}, {note}"
     return Row(
         label=bar.name, kind=bar.kind, note=note, lanes=[[bar]], id=bar.id, instance=bar.instance
     )
@@ -340,7 +340,7 @@ def _title(bar: Bar, timeline: Timeline) -> str:
     if bar.instance:
         words.append(f"instance {bar.instance}")
     if bar.attempt > 1:
-        words.append(f"attempt {bar.attempt}")
+        words.append(f"attempt {bar.attempt} {'is next' if bar.waits else 'runs'}")
     words.append(f"{'for' if seconds is None else 'took'} {took}, since {_moment(bar.start)}")
     if bar.held_at is not None:
         words.append(f"waited {duration(bar.held_at - bar.start)} for its place")

@@ -40,6 +40,7 @@ class Bar(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         turn: The turn that called it.
         attempt: The attempt that runs or is next, 0 where that is not known: it is of those that
             last.
+        waits: Whether that attempt is next, and no worker has it yet.
         held_at: Of something that instances share: since when this one has had it.
         note: What is to be said of it: why it failed, or was cancelled.
     """
@@ -53,6 +54,7 @@ class Bar(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     turn: int
     instance: str = ""
     attempt: int = 0
+    waits: bool = False
     held_at: float | None = None
     note: str = ""
 
@@ -194,11 +196,11 @@ class _Open:
 
     def made(self, ended_at: float | None, pending: ActivityDescription | None) -> Bar:
         """Return the bar, of an execution that has ended at that time, or has not."""
-        end, status, note, attempt = self.end, self.status, self.note, 0
+        end, status, note, attempt, waits = self.end, self.status, self.note, 0, False
         if end is None and ended_at is not None:
             end, status = max(ended_at, self.start), "left"
         elif end is None and pending is not None:
-            attempt = pending.attempt
+            attempt, waits = pending.attempt, pending.next_at is not None
             if pending.failure is not None:
                 status = "retrying"
                 note = f"attempt {attempt - 1}: {failure_line(pending.failure)}"[:_LONGEST]
@@ -212,6 +214,7 @@ class _Open:
             status=status,
             turn=self.turn,
             attempt=attempt,
+            waits=waits,
             held_at=self.held_at,
             note=note,
         )
