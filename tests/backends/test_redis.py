@@ -9,6 +9,7 @@ import time
 from contextlib import asynccontextmanager
 
 import anyio
+import msgspec
 import pytest
 import trio
 
@@ -417,7 +418,7 @@ async def test_nothing_is_left_of_what_was_removed(server, admin, prefix):
         assert await backend.remove(_ALL, limit=9) == 2
         await backend.release_worker("w")
     left = {name for name in keys_of(admin, prefix) if not name.startswith("done:")}
-    assert left == {"schema", "seq", "queues"}
+    assert left == {"schema", "seq", "listed", "queues"}
 
 
 async def test_troubles_do_not_read_all_that_is_well(server, admin, prefix):
@@ -562,3 +563,32 @@ async def test_one_slot_of_a_cluster_is_enough(tmp_path, prefix):
             open_worker(backend, registry=registry) as worker,
         ):
             assert await worker.client.run(twice, 3) == 12
+
+
+async def test_those_of_a_workflow_that_an_older_version_has_stored_are_found(
+    server, admin, prefix
+):
+    rare = InstanceFilter(workflow="rare")
+
+    async def found(backend):
+        return [each.id for each in await backend.list(rare, limit=10)]
+
+    async with opened(server, prefix) as backend:
+        for id in ("a", "b", "c"):
+            await backend.create([msgspec.structs.replace(new(id), workflow="rare")])
+        await backend.create([new("d")])
+        assert await found(backend) == ["c", "b", "a"]
+        places = f"{{{prefix}}}:workflow:rare", f"{{{prefix}}}:listed"
+        assert admin.zcard(places[0]) == 3
+        # An older version stores one, and removes another, without a word of it.
+        admin.zrem(places[0], "b")
+        admin.zadd(places[0], {"gone": 2})
+        admin.set(places[1], 1)
+        assert await found(backend) == ["c", "b", "a"]
+        await backend.create([msgspec.structs.replace(new("e"), workflow="rare")])
+        assert await found(backend) == ["e", "c", "b", "a"]
+    async with opened(server, prefix) as backend:
+        assert admin.get(places[1]) == admin.get(f"{{{prefix}}}:seq")
+        assert admin.zcard(places[0]) == 5
+        assert await found(backend) == ["e", "c", "b", "a"]
+        assert await backend.count(rare) == 4

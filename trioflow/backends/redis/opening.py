@@ -17,6 +17,8 @@ logger = logging.getLogger("trioflow.backends.redis")
 
 _LOOKED_AT = ("appendonly", "save", "maxmemory-policy", "maxmemory", "proto-max-bulk-len")
 
+_LISTED_AT_ONCE = 500
+
 # Raised with every change of keys or rows that older code would misread.
 SCHEMA = 5
 
@@ -30,6 +32,8 @@ def open_store(connection: RedisConnection, source: str) -> float:
     """
     now, schema = connection.call(Request("open", (str(SCHEMA), source), _decode))
     _demand_known(connection, schema)
+    while connection.call(Request("list_by_workflow", (str(_LISTED_AT_ONCE),), int)):
+        logger.debug("instances of an older trioflow are listed with their workflows")
     return now
 
 

@@ -22,6 +22,8 @@ local INF = math.huge
 --   ended            all of those, '<number>:<id>', by the time when they ended
 --   children:<id>    sub-workflows by seq
 --   status:<status>  instances by seq; each is in exactly one
+--   workflow:<name>  instances by seq; not those after the number in `listed`, and perhaps some that are
+--                    gone, where an older trioflow was the last to store or to remove
 --   finished         finished instances by the time when they finished
 --   ready<lane>      free instances by ready_at; those without one are in no such set
 --   suspect<lane>    likewise those that are suspects
@@ -41,7 +43,7 @@ local INF = math.huge
 --                    packed; not there for a worker that runs an older trioflow, or without a version
 --   started          of a worker: when it registered
 --   numbers          '<what>:<queue>' -> how many;  queues  every queue that had anything
---   seq, message     the last numbers given;  done:<nonce>  an answer that may have been lost
+--   seq, message     the last numbers given;  listed  up to where instances are in workflow:<name>;  done:<nonce>  an answer that may have been lost
 
 -- The server's clock. Leases and visibility are judged by it alone, so that a worker with a wrong
 -- clock steals nothing; it is read once, so that all of a script happens at one time.
@@ -138,6 +140,17 @@ local function next_number(name)
   local last = numbers[name] or tonumber(redis.call('GET', P .. name) or 0)
   numbers[name] = last + 1
   return last + 1
+end
+
+-- Return the number of a new instance, which is listed with its workflow, too.
+local function next_listed()
+  local before = numbers.seq or tonumber(redis.call('GET', P .. 'seq') or 0)
+  local listed = numbers.listed or tonumber(redis.call('GET', P .. 'listed') or 0)
+  local seq = next_number('seq')
+  if listed == before then
+    numbers.listed = seq
+  end
+  return seq
 end
 
 -- Call a command with many arguments, in parts of an even number that fit on the stack.

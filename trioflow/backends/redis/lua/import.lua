@@ -11,7 +11,7 @@ if not is_destination(ARGV[4]) then
 end
 
 local function add_row(one)
-  local id, row, seq = one.id, one.row, next_number('seq')
+  local id, row, seq = one.id, one.row, next_listed()
   local fields = { 'seq', seq }
   for name, value in pairs(row) do
     fields[#fields + 1] = name
@@ -20,6 +20,7 @@ local function add_row(one)
   redis.call('HSET', P .. 'i:' .. id, unpack(fields))
   index(id, seq, row.indexed)
   zadd('status:' .. row.status, seq, id)
+  zadd('workflow:' .. row.workflow, seq, id)
   if row.parent then
     zadd('children:' .. row.parent, seq, id)
   end

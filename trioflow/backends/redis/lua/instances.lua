@@ -72,7 +72,7 @@ end
 -- Store a new row. `row` has the fields of InstanceCommit's end result; `first` is the execution
 -- with which the instance begins.
 local function store_instance(id, new, row, first)
-  local seq = next_number('seq')
+  local seq = next_listed()
   local fields = {
     'seq', seq, 'execution', row.execution, 'workflow', new.workflow, 'queue', new.queue,
     'status', row.status, 'turns', row.turns, 'events', row.events,
@@ -119,17 +119,21 @@ local function store_instance(id, new, row, first)
   end
   redis.call('HSET', P .. 'i:' .. id, unpack(fields))
   zadd('status:' .. row.status, seq, id)
+  zadd('workflow:' .. new.workflow, seq, id)
   know_queue(new.queue)
 end
 
 -- Delete a finished instance, except for its turns, and for activities that still run: they go when
 -- their workers report them.
 local function forget_instance(id)
-  local row = redis.call('HMGET', P .. 'i:' .. id, 'status', 'parent', 'life', 'indexed')
+  local row = redis.call('HMGET', P .. 'i:' .. id, 'status', 'parent', 'life', 'indexed', 'workflow')
   local life = row[3] or ''
   unindex(id, row[4])
   if row[1] then
     zrem('status:' .. row[1], id)
+  end
+  if row[5] then
+    zrem('workflow:' .. row[5], id)
   end
   zrem('finished', id)
   if row[2] then
