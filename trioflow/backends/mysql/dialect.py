@@ -102,6 +102,7 @@ class MysqlDialect:
     # Not IGNORE, which leaves a shared lock: two that have one wait for each other.
     unless_there = "ON DUPLICATE KEY UPDATE latest = latest"
     has_ready_at = "TRUE"  # its indexes list everything
+    unindexed = ""
     # The table counts by itself where a row says 0.
     number = "0 * ?"
 

@@ -98,6 +98,7 @@ class PostgresDialect:
     skip_locked = "FOR UPDATE SKIP LOCKED"
     unless_there = "ON CONFLICT DO NOTHING"
     has_ready_at = "ready_at IS NOT NULL"
+    unindexed = ""
 
     def __init__(self, schema: str, place: str) -> None:
         self._schema = qualified(schema)

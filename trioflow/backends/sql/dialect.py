@@ -128,6 +128,8 @@ class Dialect(Protocol):
         unless_there: The clause with which an INSERT of one row does nothing where there is one of
             its key; it waits for whoever inserts the same.
         has_ready_at: The condition under which the index of what is ready lists an instance.
+        unindexed: What before a column lets no planner look it up in an index, where one would take
+            the wrong index otherwise.
         fences: How everybody is kept out of a store that is moved.
     """
 
@@ -138,6 +140,7 @@ class Dialect(Protocol):
     number: str
     unless_there: str
     has_ready_at: str
+    unindexed: str
     fences: Fences
 
     def holders(self, table: str, null: str = "") -> str:

@@ -139,6 +139,7 @@ class SqliteDialect:
     unless_there = "ON CONFLICT DO NOTHING"
     has_ready_at = "ready_at IS NOT NULL"
     number = "?"
+    unindexed = "+"
 
     def __init__(self, path: str, names: TableNames = PLAIN) -> None:
         self._path = path

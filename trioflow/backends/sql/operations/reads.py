@@ -131,8 +131,8 @@ def answers(store: SqlStore, requests: Sequence[RequestKey]) -> list[bytes | Non
 
 def count(store: SqlStore, where: InstanceFilter, most: int | None) -> int:
     """See `Backend.count`."""
-    clauses, parameters = conditions(store, where)
     few = _few_in_trouble(store, where)
+    clauses, parameters = conditions(store, _among(where, few))
     if few is not None:
         clauses.append(_named(few))
         parameters += few
@@ -149,6 +149,11 @@ def _few_in_trouble(store: SqlStore, where: InstanceFilter) -> list[str] | None:
         return None
     found = candidates(store, where.trouble, where.trouble_after, MOST_TROUBLES + 1)
     return found if len(found) <= MOST_TROUBLES else None
+
+
+def _among(where: InstanceFilter, few: list[str] | None) -> InstanceFilter:
+    """Return what is left to ask of the few that are known to be in trouble."""
+    return where if few is None else msgspec.structs.replace(where, trouble=None)
 
 
 def _named(ids: Sequence[str]) -> str:
@@ -172,14 +177,14 @@ def list_instances(
         lead = Lead(None, lead.others)
     elif lead.condition is not None and count_some(store, lead.condition) == MANY:
         lead = Lead(None, [lead.condition, *lead.others])
-    others, values = conditions(store, where, lead)
+    few = _few_in_trouble(store, where)
+    others, values = conditions(store, _among(where, few), lead)
     clauses += others
     parameters += values
     if after is not None:
         clauses.append(f"{seq} < ?")
         parameters.append(_seq_of(store, after))
     newest = f"ORDER BY {seq} DESC LIMIT ?"
-    few = _few_in_trouble(store, where)
     if few is not None:
         clauses.append(_named(few))
         parameters += few

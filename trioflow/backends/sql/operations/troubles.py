@@ -142,7 +142,8 @@ def candidates(store: SqlStore, kind: Trouble, after: float, most: int) -> list[
         return _ids(store, query, (most,))
     found: dict[str, None] = {}
     for part in _parts(store, kind, after):
-        query = _among(f"{_RUNNING} AND ({part.clause})")
+        running = _RUNNING.replace("instances.status", f"{store.dialect.unindexed}instances.status")
+        query = _among(f"{running} AND ({part.clause})")
         if part.by_activity:
             # CROSS, so that SQLite reads the activities first: they have indexes for this.
             query = f"""SELECT DISTINCT instances.id FROM activities AS t CROSS JOIN instances
