@@ -59,12 +59,12 @@ local function is_trouble(where, activity)
   return activity.visible_at <= now and not is_served(2, activity.queue)
 end
 
--- Return whether a worker holds an instance without doing anything.
-local function is_stuck(id, worker, turns, wake_at, seen_at, since)
+-- Return whether a worker that lives holds an instance without doing anything.
+local function is_stuck(id, ready_at, turns, wake_at, held_at, created_at, since)
+  local seen_at = held_at and held_at ~= '' and held_at or created_at
   if not seen_at or tonumber(seen_at) > since then
     return false
   end
-  local ready_at = tonumber(redis.call('ZSCORE', P .. 'held:' .. worker, id) or '') or INF
   wake_at = tonumber(wake_at or '') or INF
   -- What was unread when it was taken has no time; what came later makes it ready from then on.
   return tonumber(turns) == 0 or wake_at <= since or ready_at <= since
@@ -79,9 +79,11 @@ local function is_row_trouble(where, id, row)
   local since = now - where.trouble_after
   local worker = row[4] or ''
   if where.trouble == 'held' then
-    local seen_at = row[10] and row[10] ~= '' and row[10] or row[11]
-    return worker ~= ''
-      and (not lives(worker) or is_stuck(id, worker, row[8], row[9], seen_at, since))
+    if worker == '' or not lives(worker) then
+      return worker ~= ''
+    end
+    local ready_at = tonumber(redis.call('ZSCORE', P .. 'held:' .. worker, id) or '') or INF
+    return is_stuck(id, ready_at, row[8], row[9], row[10], row[11], since)
   end
   if worker ~= '' then
     return false
@@ -181,6 +183,20 @@ local function candidates(where, most, size, from)
     end
     return #ids >= most
   end
+  -- The same for what a worker holds, of which there is much: it asks for less.
+  local function add_held(id, worker, ready_at)
+    local key = P .. 'i:' .. id
+    if not lives(worker) then
+      return redis.call('HGET', key, 'status') == 'running' and add(id)
+    end
+    local row = redis.call('HMGET', key, 'status', 'turns', 'wake_at', 'held_at', 'created_at')
+    local since = now - where.trouble_after
+    if row[1] == 'running'
+      and is_stuck(id, tonumber(ready_at) or INF, row[2], row[3], row[4], row[5], since) then
+      add(id)
+    end
+    return #ids >= most
+  end
   -- Go through a sorted set from its beginning up to a score.
   local function through(key, last, visit)
     local at = 0
@@ -216,7 +232,7 @@ local function candidates(where, most, size, from)
           what, cursor = 1, '0'
         end
         while what <= 2 do
-          local scan, key, step, visit = 'ZSCAN', 'held:', 2, add_row
+          local scan, key, step, visit = 'ZSCAN', 'held:', 2, add_held
           if what == 2 then
             scan, key, step, visit = 'SSCAN', 'running:', 1, add_token
           end
@@ -225,7 +241,7 @@ local function candidates(where, most, size, from)
             part = redis.call(scan, P .. key .. worker, cursor, 'COUNT', 1000)
           end
           for n = 1, #part[2], step do
-            if visit(part[2][n]) then
+            if visit(part[2][n], worker, part[2][n + 1]) then
               return ''
             end
             seen = seen + 1
