@@ -70,7 +70,7 @@ def check_metadata(metadata: object) -> dict[str, str]:
     if type(metadata) is dict:
         # Nearly always it is small and all ASCII: then there is nothing else to check. A character
         # takes six bytes at most, and each text has quotes and a separator.
-        plain: dict[str, str] = metadata
+        plain: dict[str, str] = metadata  # pyright: ignore[reportUnknownVariableType]  # no call
         try:
             text = "".join([*plain, *plain.values()])
         except TypeError:  # it says below which one is none
