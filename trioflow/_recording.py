@@ -26,7 +26,7 @@ _GATHERING = 0.05
 """Seconds before the thread records what came: in batches it takes less of the loop's time."""
 _AT_ONCE = 500
 _IN_TIME = 20
-"""So many at once where time is limited: one may take seconds, to reach a server for example."""
+"""So many at once where the time is limited: one may take seconds, to reach a server."""
 _recorders: weakref.WeakSet[Recorder] = weakref.WeakSet()
 
 
