@@ -30,6 +30,7 @@ from trioflow.backends.memory import MemoryBackend
 from trioflow.backends.sqlite.backend import SqliteBackend
 
 FASTER = 50  # how many seconds go by in one, for the worker's pauses and for the store's clock
+LEASE = 2 * FASTER  # seconds: a busy machine may let a worker stand still for one of its own
 MOST = 60  # calls of one method; more than any run makes that goes well
 
 registry = Registry()
@@ -111,10 +112,10 @@ async def opened(store):
 
 async def work(store, faulty, cache_size):
     """Run a worker until it dies; then a second one, which inherits after the lease."""
-    async with open_worker(faulty, registry=registry, cache_size=cache_size):
+    async with open_worker(faulty, registry=registry, cache_size=cache_size, lease=LEASE):
         await faulty.died.wait()
     await store.reclaim(-1.0)
-    async with open_worker(store, registry=registry):
+    async with open_worker(store, registry=registry, lease=LEASE):
         await trio.sleep_forever()
 
 
