@@ -21,7 +21,7 @@ from trioflow._cli.wording import in_shell
             "it is to go on, turn=…; handle.history() shows them",
             "it is to go on, --turn N; `trioflow history o-1` shows them",
         ),
-        ("that of handle.reset(turn=3)", "that of `trioflow reset o-1 --turn 3`"),
+        ("client.handle('o-2').reset(turn=3)", "`trioflow reset o-2 --turn 3`"),
         (
             "client.handle('o-2', workflow) gives a handle of it",
             "`trioflow describe o-2` shows it",

@@ -635,7 +635,7 @@ async def test_what_is_shared_goes_to_the_next_and_is_not_taken_back(flow):
         await until(lambda: _async(bool(shop.calls)))
         await second.signal(go, "two")
         await until(lambda: _turns(first, 3))
-        with pytest.raises(ArgumentError, match=r"'one' has or waits for .*account.* turn=1$"):
+        with pytest.raises(ArgumentError, match=r"'one' holds or waits for .*account.*turn=1\)$"):
             await first.reset(turn=3)
         await first.reset(turn=1)
         await until(lambda: _async("two" in shop.called()))
@@ -696,7 +696,9 @@ async def test_a_failure_with_a_lock_is_reset_to_before_the_lock(backend):
         handle = await client.start(pays.options(id="p"))
         await handle.signal(go, "")
         await until_status(handle, "failed")
-        with pytest.raises(ArgumentError, match="'p' has or waits for shared .*inner.* turn=1$"):
+        with pytest.raises(
+            ArgumentError, match=r"'p' holds or waits for shared .*inner.*turn=1\)$"
+        ):
             await handle.reset()
         shop.mended = True
         await handle.reset(turn=1)

@@ -10,12 +10,12 @@ __all__ = ["in_shell"]
 
 _CALL = re.compile(
     r"""
-    client\.handle\((?P<other>'[^']*'|"[^"]*")(?:,[ ]workflow)?\)(?:\.describe\(\))?
+    client\.handle\((?P<whose>'[^']*'|"[^"]*")\)\.reset\(turn=(?P<exact>\d+)\)
+    | client\.handle\((?P<other>'[^']*'|"[^"]*")(?:,[ ]workflow)?\)(?:\.describe\(\))?
       (?P<gives>[ ]gives[ ]a[ ]handle[ ]of[ ]it)?
     | \b(?:handle\.)?resume\(without=(?P<signal>'[^']*'|"[^"]*")\)
     | \b(?:handle\.)?reset\(turn=…\)(?P<turn>)
     | (?<![\w.])(?:handle\.)?(?P<verb>resume|pause|reset|fork|history)\(\)
-    | (?<![\w.])(?:handle\.)?reset\(turn=(?P<exact>\d+)\)
     | \bturn=…(?P<number>)
     """,
     re.VERBOSE,
@@ -41,7 +41,8 @@ def in_shell(text: str, id: str | None = None) -> str:
         if found["turn"] is not None:
             return f"`trioflow reset {named} --turn N`"
         if found["exact"] is not None:
-            return f"`trioflow reset {named} --turn {found['exact']}`"
+            whose = shlex.quote(ast.literal_eval(found["whose"]))
+            return f"`trioflow reset {whose} --turn {found['exact']}`"
         if found["number"] is not None:
             return "--turn N"
         return f"`trioflow {found['verb']} {named}`"

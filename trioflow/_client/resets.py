@@ -388,7 +388,8 @@ def _check_shared(record: InstanceRecord, kept: list[Turn]) -> None:
     raise ArgumentError(
         f"instance {record.id!r} holds or waits for shared {min(name for _, name in claims)} when "
         f"turn {len(kept)} begins, and by now others may have it. So it can only go on from a turn "
-        f"before it asked for it, the last of which is that of handle.reset(turn={number})"
+        f"before it asked for it, the last of which is that of "
+        f"client.handle({record.id!r}).reset(turn={number})"
     )
 
 
