@@ -304,7 +304,7 @@ async def test_names_that_begin_alike_are_kept_apart(store, life, end):
             await backend.terminate(id, TERMINATED)
         assert await backend.remove(_ALL, limit=9) == 3
     left = {name for name in store.left() if not name.startswith("lanes:")}
-    assert left == {"schema", "seq", "message", "queues"}
+    assert left == {"schema", "seq", "message", "listed", "queues"}
 
 
 # --- what is left ---------------------------------------------------------------------------------
@@ -333,7 +333,7 @@ async def test_nothing_is_left_of_lives_that_are_over(store):
         assert len(backend.heartbeat("w2").cancelled) == 1
         await backend.release_worker("w2")
         await backend.release_worker("w1")
-    assert store.left() == {"schema", "seq", "queues"}
+    assert store.left() == {"schema", "seq", "listed", "queues"}
 
 
 async def test_nothing_is_left_of_what_is_marked_and_ends_in_one_batch(store):
@@ -373,7 +373,7 @@ async def test_nothing_is_left_of_suspects(store):
         assert await backend.remove(_ALL, limit=9) == 3
         assert await take(backend, "w2") == []
         await backend.release_worker("w2")
-    assert store.left() == {"schema", "seq", "queues"}
+    assert store.left() == {"schema", "seq", "listed", "queues"}
 
 
 async def test_what_cannot_be_told_from_an_older_life_is_replaced(store):
