@@ -398,14 +398,15 @@ def take_limited(store: SqlStore, asked: Asked, limit: int) -> TakenActivities:
             names = (budget.limit.kind, budget.limit.name)
             store.execute(store.limit_queries.save, _encode(budget.state), *names)
     waits = look.any_waits()
+    in_way = waits and budgets.in_way()
     next_at: float | None = now
     if aside < _MOST_ASIDE and (not waits or len(taken) < limit):
-        times = [*asked.next_plain(asked.excluded), *look.next_visible(), *budgets.next_at()]
+        rates = budgets.next_at()
+        times = [*asked.next_plain(asked.excluded), *look.next_visible(), *rates]
         next_at = min(times, default=None)
+        if waits and not (in_way or rates) and store.dialect.skip_locked:
+            next_at = now + _SOON  # no limit keeps what is left waiting
     tasks = [activity_task(row) for row in taken]
-    in_way = bool(waits) and budgets.in_way()
-    if waits and not in_way and len(taken) < limit and store.dialect.skip_locked:
-        next_at = now + _SOON
     return TakenActivities(tasks, next_at, in_way, limits.version)
 
 
