@@ -137,9 +137,11 @@ async def test_a_workflows_ctrl_c_ends_the_worker_in_order(host, recwarn):
         return 1
 
     backend = await host.backend()
+    async with open_client(backend, registry=flows) as client:
+        await client.start(interrupted.options(id="w"))
     with pytest.raises(KeyboardInterrupt):
-        async with host.worker(flows, backend=backend, drain=3600) as worker:
-            await worker.client.run(interrupted.options(id="w"))
+        async with host.worker(flows, backend=backend, drain=3600):
+            await anyio.sleep_forever()
     async with host.worker(flows, backend=backend) as worker:
         assert await worker.client.handle("w", interrupted).result() == 1
     assert not recwarn.list

@@ -342,6 +342,15 @@ class HeldInstance:
         self.whole = False
         return deliveries
 
+    def keep_told(self, turn: Turn) -> None:
+        """Keep a turn of `commit` for the observers, who are told of it when it is stored."""
+        self.told = [*(self.told or ()), turn]
+
+    def take_told(self) -> list[Turn] | None:
+        """Return what `keep_told` has kept, which is forgotten."""
+        turns, self.told = self.told, None
+        return turns
+
     def record_turn(self, data: bytes, events: int, wake_at: float | None) -> None:
         """Add the turn that was just made to the open batch.
 

@@ -95,7 +95,7 @@ def tell_stored(observers: Observers, instance: HeldInstance) -> None:
     """
     commit = instance.commit
     assert commit is not None
-    turns, instance.told = instance.told, None
+    turns = instance.take_told()
     execution = instance.execution
     if turns and execution is not None:
         info = execution.info()
