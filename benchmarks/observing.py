@@ -20,7 +20,7 @@ from benchmarks.measuring import Figure, Sizes, working
 from benchmarks.speed import trees_per_second
 from benchmarks.stores import fresh
 from trioflow import _recording
-from trioflow._recording import Recorder
+from trioflow._recording import BackgroundObserver
 from trioflow.otel import OpenTelemetry
 from trioflow.prometheus import Prometheus
 
@@ -33,7 +33,7 @@ def _telemetry() -> OpenTelemetry:
     return OpenTelemetry(spans, MeterProvider([InMemoryMetricReader()]))
 
 
-_KINDS: dict[str, Callable[[], Sequence[Recorder]]] = {
+_KINDS: dict[str, Callable[[], Sequence[BackgroundObserver]]] = {
     "Prometheus": lambda: [Prometheus(CollectorRegistry())],
     "OpenTelemetry": lambda: [_telemetry()],
     "both": lambda: [Prometheus(CollectorRegistry()), _telemetry()],
@@ -45,7 +45,9 @@ def _calls_in(profile: cProfile.Profile) -> int:
     return sum(entry.callcount for entry in profile.getstats() if isinstance(entry.code, CodeType))
 
 
-async def _calls(sizes: Sizes, recorders: Sequence[Recorder], seed: int = 0) -> tuple[float, float]:
+async def _calls(
+    sizes: Sizes, recorders: Sequence[BackgroundObserver], seed: int = 0
+) -> tuple[float, float]:
     """Return calls for each workflow: in the loop's thread, and of what is recorded later."""
     # trio runs tasks in a random order, and on that depends how large batches are.
     trio._core._run._r.seed(seed)  # noqa: SLF001, TID251 - so that all are counted alike
@@ -67,7 +69,7 @@ async def _calls(sizes: Sizes, recorders: Sequence[Recorder], seed: int = 0) -> 
 
 async def observing(sizes: Sizes) -> list[Figure]:
     """Calls for each workflow of the tree in memory, without observers and with them."""
-    kinds: dict[str, Callable[[], Sequence[Recorder]]] = {"none": list, **_KINDS}
+    kinds: dict[str, Callable[[], Sequence[BackgroundObserver]]] = {"none": list, **_KINDS}
     found: dict[str, list[tuple[float, float]]] = {kind: [] for kind in kinds}
     await _calls(sizes, _KINDS["both"]())  # what is imported and cached late
     for seed in range(sizes.of(5, 1)):

@@ -24,7 +24,7 @@ from trioflow._codec.failures.failures import Failure
 from trioflow._model.events import ParentRef
 from trioflow._model.propagation import Propagator
 from trioflow._model.turns import Turn
-from trioflow._recording import Recorder
+from trioflow._recording import BackgroundObserver
 
 __all__ = [
     "AttemptEnded",
@@ -282,17 +282,18 @@ class Observers:
     def __init__(self, observers: Sequence[Observer]) -> None:
         self._observers = observers
         # One whose `observe` is its own, in a subclass, is told by that.
-        self._recorders: list[Recorder] = [
+        self._recorders: list[BackgroundObserver] = [
             each
             for each in observers
-            if isinstance(each, Recorder) and type(each).observe is Recorder.observe
+            if isinstance(each, BackgroundObserver)
+            and type(each).observe is BackgroundObserver.observe
         ]
         self._others = [each for each in observers if each not in self._recorders]
         self._named: set[int] = set()
 
     def tell(self, *observations: Observation) -> None:
         """Tell all of them; nothing but a `KeyboardInterrupt` leaves this."""
-        Recorder.keep(self._recorders, observations)
+        BackgroundObserver.keep(self._recorders, observations)
         for number, observer in enumerate(self._others):
             for observation in observations:
                 try:

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from queue import SimpleQueue
 from typing import Any
 
-__all__ = ["Recorder"]
+__all__ = ["BackgroundObserver"]
 
 logger = logging.getLogger("trioflow.worker")
 
@@ -27,10 +27,10 @@ _GATHERING = 0.05
 _AT_ONCE = 500
 _IN_TIME = 20
 """So many at once where the time is limited: one may take seconds, to reach a server."""
-_recorders: weakref.WeakSet[Recorder] = weakref.WeakSet()
+_recorders: weakref.WeakSet[BackgroundObserver] = weakref.WeakSet()
 
 
-class Recorder(ABC):
+class BackgroundObserver(ABC):
     """Keeps what an observer is told, and records it in the background.
 
     Args:
@@ -141,7 +141,7 @@ class Recorder(ABC):
             )
 
     @staticmethod
-    def keep(recorders: Sequence[Recorder], items: Sequence[Any]) -> None:
+    def keep(recorders: Sequence[BackgroundObserver], items: Sequence[Any]) -> None:
         """Have each of them keep what is to be recorded soon.
 
         Each call in here would be one more for every turn.
@@ -156,7 +156,9 @@ class Recorder(ABC):
                 recorder._wake()  # noqa: SLF001
 
     @staticmethod
-    def _record_in_background(reference: weakref.ref[Recorder], wakeups: SimpleQueue[bool]) -> None:
+    def _record_in_background(
+        reference: weakref.ref[BackgroundObserver], wakeups: SimpleQueue[bool]
+    ) -> None:
         """Record until the recorder is gone, to which this holds no reference while it waits."""
         while True:
             gone = wakeups.get()
@@ -167,7 +169,7 @@ class Recorder(ABC):
             if recorder is None:
                 return
             # Before it is emptied: what is kept from now on wakes this thread again.
-            recorder._idle = True  # noqa: SLF001 - the other half of `Recorder._wake`
+            recorder._idle = True  # noqa: SLF001 - the other half of `BackgroundObserver._wake`
             recorder.flush()
             del recorder
 
@@ -179,4 +181,4 @@ class Recorder(ABC):
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=Recorder.begin_anew_in_child)
+    os.register_at_fork(after_in_child=BackgroundObserver.begin_anew_in_child)

@@ -22,13 +22,13 @@ from trioflow._measures import (
     queue_values,
 )
 from trioflow._observe import Observation
-from trioflow._recording import Recorder
+from trioflow._recording import BackgroundObserver
 from trioflow.backends.records import QueueStats
 
 __all__ = ["Prometheus"]
 
 
-class Prometheus(Recorder):
+class Prometheus(BackgroundObserver):
     """Counts what workers and clients do, for Prometheus.
 
     One object is enough for all workers and clients of a process. It counts in a thread of its own,

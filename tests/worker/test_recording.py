@@ -14,7 +14,7 @@ import trio.testing
 
 from trioflow import Registry, _recording, open_client, open_worker
 from trioflow._observe import Observers
-from trioflow._recording import Recorder
+from trioflow._recording import BackgroundObserver
 from trioflow.backends.memory import MemoryBackend
 from trioflow.observers import ExecutionEnded, InstanceCreated, LeaseWasLost
 
@@ -26,7 +26,7 @@ async def part(number: int) -> int:
     return number
 
 
-class Notes(Recorder):
+class Notes(BackgroundObserver):
     """Notes what it records, and in which threads; holds the first while ``open`` is not set."""
 
     def __init__(self, limit=1000, *, is_open=True):
@@ -249,10 +249,10 @@ FORKS = """
 import os, sys, warnings
 warnings.simplefilter("ignore", DeprecationWarning)  # of 3.12: there is a thread
 from trioflow import _recording
-from trioflow._recording import Recorder
+from trioflow._recording import BackgroundObserver
 _recording._GATHERING = 60.0
 
-class Notes(Recorder):
+class Notes(BackgroundObserver):
     items = []
     def _record(self, items, dropped):
         self.items += items

@@ -34,7 +34,7 @@ from trioflow._observe import (
     Observation,
     TurnStored,
 )
-from trioflow._recording import Recorder
+from trioflow._recording import BackgroundObserver
 from trioflow.otel.spans import (
     NAME,
     ChosenIds,
@@ -59,7 +59,7 @@ _Write: TypeAlias = Callable[..., None]
 _Record: TypeAlias = Callable[[float], None]
 
 
-class OpenTelemetry(Recorder):
+class OpenTelemetry(BackgroundObserver):
     """Writes spans and metrics of what workers and clients do.
 
     One object, given as an observer to `open_worker` and `open_client`, is enough for all of a
