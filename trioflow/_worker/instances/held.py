@@ -342,15 +342,6 @@ class HeldInstance:
         self.whole = False
         return deliveries
 
-    def keep_told(self, turn: Turn) -> None:
-        """Keep a turn of `commit` for the observers, who are told of it when it is stored."""
-        self.told = [*(self.told or ()), turn]
-
-    def take_told(self) -> list[Turn] | None:
-        """Return what `keep_told` has kept, which is forgotten."""
-        turns, self.told = self.told, None
-        return turns
-
     def record_turn(self, data: bytes, events: int, wake_at: float | None) -> None:
         """Add the turn that was just made to the open batch.
 
@@ -365,6 +356,15 @@ class HeldInstance:
         commit.turns.append(data)
         self.events = commit.events = events
         self.wake_at = commit.wake_at = wake_at
+
+    def tell_when_stored(self, turn: Turn) -> None:
+        """Keep a turn for the observers."""
+        self.told = [*(self.told or ()), turn]
+
+    def take_told(self) -> list[Turn]:
+        """Return the turns of the commit that was stored."""
+        told, self.told = self.told or [], None
+        return told
 
     def make_again(self, together_from: int) -> None:
         """Have a turn of all that was received made again, with `Turn.together_from`."""

@@ -112,7 +112,7 @@ class Recorder:
         wake_at = execution.wake_at if outcome is None else None
         instance.record_turn(data, execution.events, wake_at)
         if self._observed:
-            instance.keep_told(turn)
+            instance.tell_when_stored(turn)
         for command in turn.commands:
             self._carry_out(instance, unit, commit, command)
         if execution.custom_status is not None:

@@ -1,5 +1,25 @@
 -- Included by the scripts that change limits.
 
+-- Call it with each activity that waits under a key of a queue: its place, its token, its row (perhaps
+-- `nil`), and what lets it wait there without a key.
+local function each_under_key(queue, key, act)
+  local name = lane_name(queue, key)
+  local priorities = redis.call('SMEMBERS', P .. 'lanes:' .. name)
+  priorities[#priorities + 1] = 0
+  for _, priority in ipairs(priorities) do
+    local place = 'visible' .. lane(name, priority)
+    for _, token in ipairs(redis.call('ZRANGE', P .. place, 0, -1)) do
+      local id, execution, command, life = parse_token(token)
+      local row = load_activity(id, execution, command, life)
+      act(place, token, row, function()
+        row.limit_key = ''
+        store_activity(id, execution, command, life, row)
+        zadd('visible' .. open_lane(queue, row.priority), row.visible_at, token)
+      end)
+    end
+  end
+end
+
 -- Make activities forget the keys that they have by a limit which has none any more: they would keep
 -- them out of every look. `before` is that limit, packed, as it was; the change is stored already.
 local function forget_keys(before)
@@ -27,22 +47,12 @@ local function forget_keys(before)
   local queues = kind == 'queue' and { name } or redis.call('SMEMBERS', P .. 'queues')
   for _, queue in ipairs(queues) do
     for _, key in ipairs(redis.call('ZRANGE', P .. 'keys:' .. queue, 0, -1)) do
-      local lanes = lane_name(queue, key)
-      local priorities = redis.call('SMEMBERS', P .. 'lanes:' .. lanes)
-      priorities[#priorities + 1] = 0
-      for _, priority in ipairs(priorities) do
-        local place = 'visible' .. lane(lanes, priority)
-        for _, token in ipairs(redis.call('ZRANGE', P .. place, 0, -1)) do
-          local id, execution, command, life = parse_token(token)
-          local row = load_activity(id, execution, command, life)
-          if row and not row.damaged and concerns(row) then
-            zrem(place, token)
-            row.limit_key = ''
-            store_activity(id, execution, command, life, row)
-            zadd('visible' .. open_lane(queue, row.priority), row.visible_at, token)
-          end
+      each_under_key(queue, key, function(place, token, row, free)
+        if row and not row.damaged and concerns(row) then
+          zrem(place, token)
+          free()
         end
-      end
+      end)
     end
   end
   flush()
@@ -52,22 +62,12 @@ end
 local function end_aside(activity)
   local key = aside_key(activity)
   for _, queue in ipairs(redis.call('SMEMBERS', P .. 'queues')) do
-    local name = lane_name(queue, key)
-    local priorities = redis.call('SMEMBERS', P .. 'lanes:' .. name)
-    priorities[#priorities + 1] = 0
-    for _, priority in ipairs(priorities) do
-      local place = 'visible' .. lane(name, priority)
-      for _, token in ipairs(redis.call('ZRANGE', P .. place, 0, -1)) do
-        local id, execution, command, life = parse_token(token)
-        local row = load_activity(id, execution, command, life)
-        zrem(place, token)
-        if row and not row.damaged then
-          row.limit_key = ''
-          store_activity(id, execution, command, life, row)
-          zadd('visible' .. open_lane(queue, row.priority), row.visible_at, token)
-        end
+    each_under_key(queue, key, function(place, token, row, free)
+      zrem(place, token)
+      if row and not row.damaged then
+        free()
       end
-    end
+    end)
   end
   flush()
 end

@@ -40,6 +40,7 @@ from trioflow.backends.sql.statements import LEASE_ACTIVITIES, LOCK_INSTANCES
 from trioflow.backends.sql.store import SqlStore
 
 __all__ = [
+    "SOON",
     "Asked",
     "NotLeased",
     "any_aside",
@@ -58,10 +59,11 @@ _encode = msgspec.json.Encoder().encode
 
 _KEYS = 100  # are read at once: some may be full, or have nothing that is visible
 _MOST_KEYS = 1000  # of which it is told when the next of them becomes visible…
+_AGAIN = 1.0  # …and if there are more, another look is to be made after so many seconds
 _BEFORE_KEYS = '"'  # is greater than the keys of what is put aside, and less than the others
 _MOST_ASIDE = 500  # are put aside in one transaction
-_SOON = 0.05  # seconds until a row is looked at again that somebody else has locked
-_AGAIN = 1.0  # …and if there are more, another look is to be made after so many seconds
+SOON = 0.05
+"""Seconds until a row is looked at again that somebody else has locked."""
 
 _ACTIVITY, _QUEUE, _KEY, _PRIORITY = 3, 4, 14, 11  # in the rows of `Queries.visible_activities`
 
@@ -405,7 +407,7 @@ def take_limited(store: SqlStore, asked: Asked, limit: int) -> TakenActivities:
         times = [*asked.next_plain(asked.excluded), *look.next_visible(), *rates]
         next_at = min(times, default=None)
         if waits and not (in_way or rates) and store.dialect.skip_locked:
-            next_at = now + _SOON  # no limit keeps what is left waiting
+            next_at = now + SOON  # no limit keeps what is left waiting
     tasks = [activity_task(row) for row in taken]
     return TakenActivities(tasks, next_at, in_way, limits.version)
 

@@ -36,6 +36,7 @@ from trioflow.backends.records import (
 from trioflow.backends.sql.dialect import Update
 from trioflow.backends.sql.operations.admission import Admission, Line
 from trioflow.backends.sql.operations.limited import (
+    SOON,
     Asked,
     NotLeased,
     any_aside,
@@ -60,8 +61,6 @@ from trioflow.backends.sql.statements import (
 from trioflow.backends.sql.store import SqlStore
 
 __all__ = ["Wanted", "take_activities", "take_instances", "take_own_instances", "take_suspect"]
-
-_SOON = 0.05  # seconds until a row is looked at again that somebody else has locked
 
 # A queue, and a level that occurs in it; see `SUSPECTS_BELOW`.
 Level: TypeAlias = tuple[str, int]
@@ -111,7 +110,7 @@ def take_instances(store: SqlStore, wanted: Wanted, limit: int, sticky: float) -
             look.with_any(look.query(store.queries.any_ready), ready, look.eligible(sticky))
             or (waiting and line.may_move(look.now))
         ):
-            next_at = look.now + _SOON
+            next_at = look.now + SOON
         else:
             return nothing_left(taken, waits=best.waits)
         return TakenInstances(taken, next_at, look.any_suspect(apart))
@@ -170,7 +169,7 @@ def take_own_instances(store: SqlStore, worker: str) -> TakenInstances:
             rows = store.execute(queries.ready_own_instances, worker, now).fetchall()
             taken = _lease_instances(store, worker, rows)
     if store.execute(queries.any_own_ready, worker, now).fetchone() is not None:
-        return TakenInstances(taken, now + _SOON)
+        return TakenInstances(taken, now + SOON)
     (next_at,) = store.execute(queries.next_own_instance, worker, now).fetchone()
     return TakenInstances(taken, next_at)
 
@@ -193,7 +192,7 @@ def take_suspect(store: SqlStore, wanted: Wanted) -> TakenInstances:
         return TakenInstances([], None)
     suspects = look.any_suspect(apart)
     if suspects and not taken:
-        return TakenInstances(taken, look.now + _SOON, suspects)
+        return TakenInstances(taken, look.now + SOON, suspects)
     next_at = min(look.next_ready((*levels, *apart)), default=None)
     return TakenInstances(taken, next_at, suspects)
 
@@ -254,7 +253,7 @@ def take_activities(store: SqlStore, wanted: Wanted, limit: int) -> TakenActivit
         if look.passes_over and not rows[limit:]:
             query = look.query(queries.any_visible)
             if look.with_any(query, visible, now_visible):
-                next_at = look.now + _SOON
+                next_at = look.now + SOON
         tasks = [activity_task(row) for row in rows[:limit]]
         return TakenActivities(tasks, next_at, limits=store.limits.version)
     return TakenActivities([], look.now)
