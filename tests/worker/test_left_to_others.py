@@ -30,27 +30,22 @@ async def test_functions_that_block_do_not_keep_the_one_that_would_end_them(cach
         release.wait(30)
 
     @flows.activity
-    def quick() -> str:
+    def quick() -> None:
         release.set()
-        return "done"
 
     @flows.workflow
     async def work() -> str:
         async with trio.open_nursery() as nursery:
-            for _ in range(3):
-                nursery.start_soon(watch)
-            await trio.sleep(0)
-            return await quick()
+            for each in (watch, watch, watch, quick):
+                nursery.start_soon(each)
+        return "done"
 
     try:
         async with cached.worker(flows, max_threads=3) as first:
             handle = await first.client.start(work)
 
-            async def waits_in_the_store():
-                stats = await first.client.stats()
-                return stats and stats[0].pending_activities == 1
-
-            await until(waits_in_the_store)
+            (stats,) = await first.client.stats()
+            assert (stats.running_activities, stats.pending_activities) == (3, 1)
             async with cached.worker(flows, workflows=False, max_threads=1):
                 assert await handle.result() == "done"
     finally:
