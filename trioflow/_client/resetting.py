@@ -59,7 +59,7 @@ from typing import Any
 
 import msgspec
 
-from trioflow._codec.failures.failures import Failure, holds
+from trioflow._codec.failures.failures import holds
 from trioflow._codec.values import Codec
 from trioflow._model import events as ev
 from trioflow._model.attributes import encode_attributes
@@ -79,15 +79,7 @@ from trioflow._model.commands import (
 from trioflow._model.events import ParentRef, decode_event, encode_event
 from trioflow._model.ids import derived_id
 from trioflow._model.randomness import RandomSource
-from trioflow._model.turns import (
-    Cancelled,
-    Completed,
-    Failed,
-    Outcome,
-    Turn,
-    decode_turn,
-    encode_turn,
-)
+from trioflow._model.turns import Failed, Outcome, Turn, child_end, decode_turn, encode_turn
 from trioflow._model.workflows import timeout_of
 from trioflow.backends.commits import NewActivity, NewInstance
 from trioflow.backends.records import ENDED, InstanceRecord, StoredMessage
@@ -442,7 +434,7 @@ class Plan:
             self._new_child(command, me, random)
         else:
             at = found.finished_at or record.created_at
-            self._answer(_end_of(command.id, _decode_outcome(found.outcome)), at)
+            self._answer(child_end(_decode_outcome(found.outcome), command.id), at)
 
     def _new_child(
         self, command: StartChild, me: tuple[str, int, str], random: RandomSource
@@ -469,17 +461,3 @@ class Plan:
                 timeout=timeout_of(None, command.options),
             )
         )
-
-
-def _end_of(command: str, outcome: Outcome) -> ev.Event:
-    """Return what a parent is told of the end of its sub-workflow."""
-    match outcome:
-        case Completed():
-            return ev.ChildCompleted(command, outcome.result)
-        case Failed():
-            return ev.ChildFailed(command, outcome.failure)
-        case Cancelled():
-            return ev.ChildCancelled(command, outcome.reason)
-        case _:
-            failure = Failure(type="RuntimeError", message="its sub-workflow has no end")
-            return ev.ChildFailed(command, failure)

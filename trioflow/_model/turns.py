@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from typing import assert_never
+
 import msgspec
 
 from trioflow._codec.failures.failures import Failure
 from trioflow._model.commands import Command
-from trioflow._model.events import Event, SignalReceived
+from trioflow._model.events import (
+    ChildAnswer,
+    ChildCancelled,
+    ChildCompleted,
+    ChildFailed,
+    Event,
+    SignalReceived,
+)
 
 __all__ = [
     "Cancelled",
@@ -16,6 +25,7 @@ __all__ = [
     "Outcome",
     "Reset",
     "Turn",
+    "child_end",
     "decode_turn",
     "encode_turn",
 ]
@@ -64,6 +74,21 @@ class Continued(_Outcome, frozen=True, tag="continued"):
 
 
 Outcome = Completed | Failed | Cancelled | Continued
+
+
+def child_end(outcome: Outcome, command: str) -> ChildAnswer:
+    """Return what the parent is told of its child's end."""
+    match outcome:
+        case Completed():
+            return ChildCompleted(command, outcome.result)
+        case Failed():
+            return ChildFailed(command, outcome.failure)
+        case Cancelled():
+            return ChildCancelled(command, outcome.reason)
+        case Continued():
+            raise AssertionError(f"{outcome!r} does not end a sub-workflow")
+        case _:
+            assert_never(outcome)
 
 
 class Reset(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -26,7 +26,7 @@ from trioflow._model.commands import (
     StartDetached,
     TerminateInstance,
 )
-from trioflow._model.events import Event, ParentRef, encode_event
+from trioflow._model.events import ParentRef, encode_event
 from trioflow._model.turns import Cancelled, Completed, Continued, Failed, Outcome
 from trioflow._worker.instances.held import HeldInstance
 from trioflow.backends.commits import (
@@ -42,7 +42,6 @@ from trioflow.errors import InstanceAlreadyExists, InstanceNotFound, InstanceTer
 __all__ = [
     "answer_of",
     "birth",
-    "child_end",
     "closing_of",
     "message_of",
     "new_child",
@@ -211,20 +210,5 @@ def closing_of(outcome: Outcome, unread: Sequence[ev.SignalReceived]) -> Closing
             return Closing("cancelled", _encode(outcome))
         case Continued():
             raise AssertionError(f"{outcome!r} does not close an instance")
-        case _:
-            assert_never(outcome)
-
-
-def child_end(outcome: Outcome, command: str) -> Event:
-    """Return what the parent is told of its child's end."""
-    match outcome:
-        case Completed():
-            return ev.ChildCompleted(command, outcome.result)
-        case Failed():
-            return ev.ChildFailed(command, outcome.failure)
-        case Cancelled():
-            return ev.ChildCancelled(command, outcome.reason)
-        case Continued():
-            raise AssertionError(f"{outcome!r} does not end a sub-workflow")
         case _:
             assert_never(outcome)

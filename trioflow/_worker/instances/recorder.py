@@ -37,7 +37,7 @@ from trioflow._model.commands import (
 from trioflow._model.events import encode_event
 from trioflow._model.info import SuspendReport
 from trioflow._model.randomness import RandomSource
-from trioflow._model.turns import Completed, Continued, Failed, Outcome, Turn
+from trioflow._model.turns import Completed, Continued, Failed, Outcome, Turn, child_end
 from trioflow._model.workflows import timeout_of
 from trioflow._worker.activities.capacity import Capacity
 from trioflow._worker.failures import describe
@@ -49,7 +49,6 @@ from trioflow._worker.instances.holdings import Holdings, Left
 from trioflow._worker.instances.outgoing import (
     answer_of,
     birth,
-    child_end,
     closing_of,
     message_of,
     new_child,
