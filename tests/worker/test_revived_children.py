@@ -9,23 +9,19 @@ import anyio
 import pytest
 import trio
 
+from tests.worker.bank import Bank, Declined, go
 from tests.worker.flow import serving, until
 from trioflow import (
     ArgumentError,
     BackendUnavailable,
     InstanceNotFound,
     InstanceTerminated,
-    Registry,
     RetryPolicy,
     SharedLock,
-    Signal,
-    activity_info,
     info,
 )
 from trioflow._model.events import ChildCompleted
 from trioflow.testing import check_replay, export_history
-
-go = Signal("go", int)
 
 
 @pytest.fixture(autouse=True)
@@ -33,29 +29,12 @@ def _quiet(caplog):
     caplog.set_level(logging.CRITICAL, "trioflow.worker")
 
 
-class Closed(Exception):
-    pass
-
-
-class Shop:
-    """Holidays that need a trip, which needs a bank; ``calls`` are those of its activities."""
+class Shop(Bank):
+    """Holidays that need a trip, which needs the bank."""
 
     def __init__(self, **options):
-        self.closed = True
-        self.calls = []
-        self.flows = Registry()
-
-        @self.flows.activity
-        async def book(what: str) -> str:
-            self.calls.append((what, activity_info().idempotency_key))
-            return what
-
-        @self.flows.activity(retry=RetryPolicy(max_attempts=1))
-        async def charge() -> str:
-            self.calls.append(("charge", activity_info().idempotency_key))
-            if self.closed:
-                raise Closed("come again")
-            return "charged"
+        super().__init__(attempts=1)
+        book, charge = self.book, self.charge
 
         @self.flows.workflow
         async def trip(how: str) -> list[str]:
@@ -68,52 +47,26 @@ class Shop:
         async def week(how: str) -> list[str]:
             return [await book("hotel"), *await trip.options(id="trip")(how)]
 
-        self.book, self.charge, self.trip, self.week = book, charge, trip, week
-        self.holidays = ways(self, **options)
+        @self.flows.workflow(**options)
+        async def holidays(how: str = "as it is") -> list[str]:
+            found = [await book("leave")]
 
-    def called(self):
-        return [what for what, _ in self.calls]
+            async def go_away() -> None:
+                found.extend(await trip.options(id="trip")(how))
 
-    def keys(self, what):
-        return {key for each, key in self.calls if each == what}
+            if how == "deep":
+                found += await week.options(id="week")(how)
+            elif how == "handled":
+                try:
+                    await go_away()
+                except Declined:
+                    await go.receive()
+                    raise LookupError("no holidays") from None
+            else:
+                await self.let_out(how, go_away, found)
+            return found
 
-
-def ways(shop, **options):
-    """Return a workflow that lets the failure of a sub-workflow out in one of several ways."""
-
-    @shop.flows.workflow(**options)
-    async def holidays(how: str = "as it is") -> list[str]:
-        found = [await shop.book("leave")]
-
-        async def go_away() -> None:
-            found.extend(await shop.trip.options(id="trip")(how))
-
-        async def ride() -> None:
-            found.append(await shop.book("car"))
-            await go.receive()
-
-        if how == "in a nursery":
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(ride)
-                nursery.start_soon(go_away)
-        elif how == "as a cause":
-            try:
-                await go_away()
-            except Closed as exc:
-                raise LookupError("no holidays") from exc
-        elif how == "deep":
-            found += await shop.week.options(id="week")(how)
-        elif how == "handled":
-            try:
-                await go_away()
-            except Closed:
-                await go.receive()
-                raise LookupError("no money") from None
-        else:
-            await go_away()
-        return found
-
-    return holidays
+        self.trip, self.week, self.holidays = trip, week, holidays
 
 
 @pytest.mark.parametrize("how", ["as it is", "in a nursery", "as a cause", "deep"])
@@ -202,7 +155,7 @@ async def test_what_the_parent_has_dealt_with_is_not_tried_again(backend):
         assert (await handle.wait()).status == "failed"
         shop.closed = False
         await handle.reset()
-        assert (await handle.wait()).failure.message == "no money"
+        assert (await handle.wait()).failure.message == "no holidays"
         assert (await client.handle("trip").describe()).execution == 1
         assert shop.called().count("charge") == 1
 
@@ -268,7 +221,7 @@ async def test_failures_that_were_gathered_are_all_tried_again(options, cached):
 
     @shop.flows.activity(retry=RetryPolicy(max_attempts=1))
     async def work(number: int) -> int:
-        shop.calls.append((f"work {number}", activity_info().idempotency_key))
+        shop.note(f"work {number}")
         if number % 2 and not mended:
             raise ValueError(f"no {number}")
         return number
@@ -318,7 +271,7 @@ async def test_what_was_done_since_a_failure_came_is_not_undone(backend):
         await shop.book("flight")
         try:
             return await shop.charge()
-        except Closed:
+        except Declined:
             await shop.book("flight cancelled")
             raise
 
