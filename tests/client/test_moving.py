@@ -19,7 +19,7 @@ from trioflow import (
     open_client,
     open_worker,
 )
-from trioflow._client import moving
+from trioflow._client import exporting
 from trioflow.backends.filters import InstanceFilter
 from trioflow.backends.memory import MemoryBackend
 from trioflow.backends.moves import Refusal
@@ -32,7 +32,7 @@ ALL = InstanceFilter()
 
 @pytest.fixture(autouse=True)
 def small_pages(monkeypatch):
-    monkeypatch.setattr(moving, "_PAGE", 4)
+    monkeypatch.setattr(exporting, "_PAGE", 4)
 
 
 async def empty():

@@ -45,6 +45,7 @@ from typing import Any, TypeGuard, cast
 import anyio
 import msgspec
 
+from trioflow._client.exporting import InstanceReader
 from trioflow.backends._common.url_text import shown
 from trioflow.backends.abc import Backend
 from trioflow.backends.filters import InstanceFilter
@@ -53,7 +54,6 @@ from trioflow.backends.urls import open_backend
 from trioflow.errors import (
     BackendError,
     BackendUnavailable,
-    InstanceNotFound,
     StoreFenced,
     TrioflowError,
 )
@@ -62,7 +62,6 @@ __all__ = ["MoveProblem", "MoveReport", "StoreMove"]
 
 logger = logging.getLogger("trioflow.client")
 
-_PAGE = 200
 _ALL = InstanceFilter()
 _UNFINISHED = InstanceFilter(status=("running", "suspended"))
 _MOST_PROBLEMS = 100
@@ -152,7 +151,7 @@ class StoreMove:
             report = await self._numbers()
             known = source is not None and _is_end_of(destination, source)
             if not problems and not known:  # what is closed, or done, takes nothing by way of trial
-                reader = _Reader(self._source, self._unfinished_only, in_use=True)
+                reader = InstanceReader(self._source, self._unfinished_only, in_use=True)
                 while len(problems) < _MOST_PROBLEMS and (page := await reader.page()):
                     refused = await self._destination.check_import(page)
                     found = [MoveProblem(one.instance, one.why) for one in refused]
@@ -188,7 +187,7 @@ class StoreMove:
                 return await self._moved_before(move)
             report = await self._numbers()
             newest = await self._destination.list(_ALL, limit=1)
-            reader = _Reader(self._source, self._unfinished_only)
+            reader = InstanceReader(self._source, self._unfinished_only)
             reader.after = newest[0].id if newest else None
             while page := await reader.page():
                 await self._import(move, page)
@@ -403,7 +402,10 @@ class StoreMove:
             )
 
     async def _difference(self, *, unfinished_only: bool) -> str:
-        before, after = _Reader(self._source, unfinished_only), _Reader(self._destination)
+        before, after = (
+            InstanceReader(self._source, unfinished_only),
+            InstanceReader(self._destination),
+        )
         while (one := await before.next()) is not None:
             if await after.next() != one:
                 return f"instance {one.id!r}, or one beside it, has gone on"
@@ -485,66 +487,6 @@ class StoreMove:
             raise BackendError(
                 f"{self._source_name} is not being moved; there is nothing to give up"
             )
-
-
-class _Reader:
-    """Reads all instances of a store, oldest first: page by page, or one by one.
-
-    Args:
-        backend: The store.
-        unfinished_only: Whether finished ones are left out.
-        in_use: Whether some may be removed meanwhile. Then it may give a few of them again.
-
-    Attributes:
-        after: The id of the last one that was read.
-    """
-
-    def __init__(
-        self,
-        backend: MovableBackend,
-        unfinished_only: bool = False,  # noqa: FBT001, FBT002
-        *,
-        in_use: bool = False,
-    ) -> None:
-        self.after: str | None = None
-        self._backend = backend
-        self._unfinished_only = unfinished_only
-        self._in_use = in_use
-        self._older: list[str] = []  # the last id of each page but the last
-        self._page: list[str] = []  # the ids of that
-        self._rest: list[MovedInstance] = []
-
-    async def page(self) -> list[MovedInstance]:
-        """Return the next ones; none at the end."""
-        while True:
-            try:
-                found = await self._backend.export(
-                    limit=_PAGE, after=self.after, unfinished_only=self._unfinished_only
-                )
-            except InstanceNotFound:
-                if not self._in_use or self.after is None:
-                    raise
-                self._go_back()
-            else:
-                break
-        if found:
-            self.after = found[-1].id
-        if found and self._in_use:
-            self._older += self._page[-1:]
-            self._page = [one.id for one in found]
-        return found
-
-    def _go_back(self) -> None:
-        """Let the next page begin after one that was read before the last, which is gone."""
-        (self._page or self._older).pop()
-        left = self._page or self._older
-        self.after = left[-1] if left else None
-
-    async def next(self) -> MovedInstance | None:
-        """Return the next one, ``None`` at the end."""
-        if not self._rest:
-            self._rest = (await self.page())[::-1]
-        return self._rest.pop() if self._rest else None
 
 
 def _is_end_of(destination: Fence | None, source: Fence) -> TypeGuard[Fence]:
