@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
-from trioflow._client.resetting import Plan, first_turn_of_failure
+from trioflow._client.failing import first_turn_of_failure
+from trioflow._client.resetting import Plan
 from trioflow._codec.failures.failures import Failure
 from trioflow._model import commands as cm
 from trioflow._model import events as ev

@@ -9,7 +9,8 @@ import anyio
 import msgspec
 
 from trioflow._client.description import decode_report
-from trioflow._client.resetting import Plan, failed_calls, first_turn_to_drop, has_failed
+from trioflow._client.failing import failed_calls, first_turn_to_drop, has_failed
+from trioflow._client.resetting import Plan
 from trioflow._codec.failures.failures import Failure
 from trioflow._codec.limits import check_reason
 from trioflow._codec.values import Codec, seal_text

@@ -21,7 +21,7 @@ class Failing:
     Mostly these came in that turn. But a nursery in which a task fails cancels the others first,
     and raises when these have stopped: then it began in the turn that has cancelled them. And code
     may gather failures until all calls have ended. This finds the turn that
-    `trioflow._client.resetting.first_turn_to_drop` finds in all the turns of a failed execution,
+    `trioflow._client.failing.first_turn_to_drop` finds in all the turns of a failed execution,
     without keeping them.
 
     Args:
