@@ -314,7 +314,7 @@ class Caller(View):
         """Return the running task's own generator, the same on replay."""
         state = self.task_state("random()")
         if not hasattr(state, "generator"):
-            state.generator = random.Random(f"{self.execution.seed}/{state.path}")  # noqa: S311  # not for secrets
+            state.generator = random.Random(f"{self.execution.begun.seed}/{state.path}")  # noqa: S311  # not for secrets
         return state.generator
 
     def uuid4(self) -> uuid.UUID:

@@ -8,12 +8,12 @@ from functools import partial
 from math import inf
 from typing import Any, assert_never
 
-import msgspec
 from outcome import Error
 
 from trioflow._codec.failures.groups import continuation
 from trioflow._codec.values import Codec, is_plain, open_text
 from trioflow._engine import guard
+from trioflow._engine.begun import Begun
 from trioflow._engine.ending import outcome_of
 from trioflow._engine.failing import Failing
 from trioflow._engine.forgotten import Calls
@@ -47,7 +47,6 @@ from trioflow._model.rules import (
     CURRENT_RULES,
     IN_ORDER_OF_TIME,
     LATE_GENERATORS,
-    LIMITED_HANDLERS,
     LIMITED_NESTING,
 )
 from trioflow._model.turns import Cancelled, Completed, Failed, Outcome, Turn
@@ -67,6 +66,7 @@ class Execution:
 
     Attributes:
         identity: The instance and execution that it is.
+        begun: What follows from its first event.
         definition: The workflow.
         turns: How many turns were made.
         events: Size of the history: events and commands.
@@ -95,11 +95,11 @@ class Execution:
     __slots__ = (
         "_max_steps",
         "_queries",
-        "_started",
         "_trouble",
         "_turn_events",
         "_turn_turns",
         "attributes",
+        "begun",
         "caller",
         "calls",
         "cancelled_why",
@@ -154,7 +154,7 @@ class Execution:
         context.run(current_invoker.set, self.caller)
         self.loop = NestedLoop(context)
         self.commands = self.commands_class(self.loop, codec)
-        self._started: ev.Started | None = None
+        self.begun = Begun(identity)
         self.messages = Messages()
         self._queries: Queries | None = None
         self.cancelled_why: ev.CancelRequested | None = None
@@ -290,13 +290,9 @@ class Execution:
     @property
     def reset_here(self) -> bool:
         """Whether a reset or a fork has led to just this turn, and nothing has happened since."""
-        origins = [] if self._started is None else self._started.origins
+        started = self.begun.started
+        origins = [] if started is None else started.origins
         return bool(origins) and self.turns == origins[-1].turns
-
-    @property
-    def taken_over(self) -> bool:
-        """Whether it began by a reset or a fork, so that calls may be older than the execution."""
-        return self._started is not None and bool(self._started.origins)
 
     def evict(self) -> bool:
         """Unwind every task without effects. The execution is of no use afterwards.
@@ -350,12 +346,6 @@ class Execution:
         return self.commands.recorded is not None
 
     @property
-    def handlers_end_at(self) -> float:
-        """When handlers of updates are cancelled: at the instance's timeout, if it has one."""
-        deadline = None if self._started is None else self._started.deadline_at
-        return inf if deadline is None or self.rules < LIMITED_HANDLERS else deadline
-
-    @property
     def queries(self) -> Queries:
         """The instance's queries."""
         if self._queries is None:
@@ -366,8 +356,9 @@ class Execution:
     def acting(self) -> Identity:
         """Which execution has made this turn, which is another one before a reset or in a fork."""
         me = self.identity
-        if self._started is not None:
-            for origin in self._started.origins:
+        started = self.begun.started
+        if started is not None:
+            for origin in started.origins:
                 if self.turns < origin.turns:
                     return Identity(
                         origin.instance, origin.execution, me.queue, me.priority, me.life
@@ -376,7 +367,7 @@ class Execution:
 
     def info(self) -> Info:
         """Return the ids, queue and size of the execution; the same live and on replay."""
-        started = self._started
+        started = self.begun.started
         assert started is not None, "workflow code runs only after Started"
         me = self.acting
         return Info(
@@ -394,25 +385,11 @@ class Execution:
             scheduled_at=None if started.schedule is None else started.schedule.at,
         )
 
-    @property
-    def schedule(self) -> ev.ScheduleRef | None:
-        """The schedule that has begun the instance, if one has."""
-        return None if self._started is None else self._started.schedule
-
     def outgoing(self, more: Mapping[str, str] | None = None) -> dict[str, str]:
         """Return the metadata of a call that is made now: the instance's, more, and injected."""
-        assert self._started is not None, "workflow code runs only after Started"
-        return injected(self.propagators, self._started.metadata, more)
-
-    @property
-    def seed(self) -> str:
-        """The seed of the random generators; a task's path is added to it."""
-        if self._started is not None and self._started.seed:
-            return self._started.seed
-        if self._started is not None and self._started.origins:
-            first = self._started.origins[0]
-            return f"{first.instance}/{first.execution}"
-        return f"{self.identity.id}/{self.identity.execution}"
+        started = self.begun.started
+        assert started is not None, "workflow code runs only after Started"
+        return injected(self.propagators, started.metadata, more)
 
     def cannot_read(self, what: str, error: Exception, task: str) -> BaseException:
         """Suspend the instance because a stored value cannot be read.
@@ -466,13 +443,8 @@ class Execution:
     ) -> None:
         """Compare a replayed turn with the stored one. Raises `Diverged`."""
         was, is_now = (recorded.commands, recorded.outcome), (commands, end)
-        check_turn(self.loop, number, was, is_now, self._source_changed, early=early)
-
-    def _source_changed(self) -> bool | None:
-        """Return whether the source is another than at the start; ``None`` if unknown."""
-        began = "" if self._started is None else self._started.code
-        now = self.definition.fingerprint if began else ""
-        return began != now if now else None
+        changed = partial(self.begun.source_changed, self.definition)
+        check_turn(self.loop, number, was, is_now, changed, early=early)
 
     def _begin(self, events: Sequence[ev.Event], now: float) -> bool:
         """Make the first turn; return whether the workflow was cancelled before it began."""
@@ -528,7 +500,7 @@ class Execution:
         )
 
     def _start(self) -> None:
-        started = self._started
+        started = self.begun.started
         if started is None:
             raise DeterminismError("the first event of an execution is Started")
         definition = self.definition
@@ -559,13 +531,13 @@ class Execution:
             case ev.PromiseResolved() | ev.PromiseRejected():
                 self.messages.promises.settle(self.loop, event)
             case ev.Started():
-                self._started = event
+                self.begun.started = event
                 self.max_events = event.max_events or self.max_events
                 self.attributes = event.attributes
                 for message in event.carried:
                     self.messages.deliver(message, self)
             case ev.CancelRequested():
-                if self._is_mine(event) and self.cancelled_why is None:
+                if self.begun.is_asked_by(event) and self.cancelled_why is None:
                     self.cancelled_why = event
                     self.commands.cancel_reason = event.reason
                     if self.turns:
@@ -574,15 +546,6 @@ class Execution:
                 pass  # the step itself expires what is due
             case _:
                 assert_never(event)
-
-    def _is_mine(self, cancel: ev.CancelRequested) -> bool:
-        """Whether a cancel comes from a client, or from the parent that this instance has."""
-        by, parent = cancel.by, None if self._started is None else self._started.parent
-        if by is None or by == parent:
-            return True
-        if parent is None or not cancel.adopted:
-            return False
-        return msgspec.structs.replace(by, execution=parent.execution) == parent
 
     def _outcome(self, recorded: Turn | None, *, never_started: bool) -> Outcome:
         why = self.cancelled_why

@@ -109,7 +109,7 @@ class Updates:
             await self._run(scope, handler, event)
 
         name = f"update {event.name}"
-        deadline = self._execution.handlers_end_at
+        deadline = self._execution.begun.handlers_end_at
         self._execution.loop.spawn(run, name, HANDLER_KIND, waiting.number, deadline=deadline)
         return True
 

@@ -98,7 +98,7 @@ class Retrying:
         caller = self._caller
         state = caller.task_state("retrying()")
         # What differs between blocks, and between passes of one, for the jitter.
-        key = f"{caller.execution.seed}/{state.path}:{state.commands}"
+        key = f"{caller.execution.begun.seed}/{state.path}:{state.commands}"
         elapsed = caller.now - self._began_at
         failure = Failure.of(error, caller.execution.codec)
         self._delay = self._policy.next_delay(attempt.number, failure, elapsed, key)

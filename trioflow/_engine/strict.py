@@ -86,7 +86,7 @@ class StrictExecution(Execution):
         """Return what a command is now, for the sub-workflow that a fork has begun anew."""
         if not isinstance(was, StartChild | CancelChild) or type(is_now) is not type(was):
             return is_now
-        origins = [] if self._started is None else self._started.origins
+        origins = [] if self.begun.started is None else self.begun.started.origins
         forks = [self.identity.id, *(origin.instance for origin in origins)] if origins else []
         if was.instance not in {derived_id(fork, 1, was.id) for fork in forks}:
             return is_now

@@ -127,7 +127,7 @@ def cancel_child(instance: HeldInstance, command: CancelChild) -> Message:
     """Return the message that cancels a sub-workflow."""
     me = ParentRef(instance.id, instance.number, command.id, instance.life)
     execution = instance.execution
-    adopted = execution is not None and execution.taken_over
+    adopted = execution is not None and execution.begun.taken_over
     return Message(
         instance=command.instance,
         event=encode_event(ev.CancelRequested(command.reason, me, adopted)),

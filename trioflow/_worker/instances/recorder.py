@@ -240,7 +240,7 @@ class Recorder:
             report = describe(outcome.failure.legible(execution.codec))
         warns = isinstance(outcome, Completed) and execution.definition.unread == "warn"
         instance.seal(report, reports.unread_signals(unread) if unread and warns else "")
-        schedule = execution.schedule
+        schedule = execution.begun.schedule
         if schedule is not None:
             told = encode_event(ev.run_ended(instance.id, commit.closing.status))
             commit.messages.append(Message(schedule.id, told, life=schedule.life))
