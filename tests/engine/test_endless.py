@@ -11,9 +11,9 @@ import pytest
 import trio
 
 from tests.engine.driver import CODEC, START, Driver, act, done, nothing_left, on_host, stopped
-from trioflow._engine import execution as execution_module
 from trioflow._engine.calls import Caller
 from trioflow._engine.execution import Execution
+from trioflow._engine.loop import eviction
 from trioflow._engine.suspension import NeedsSuspension
 from trioflow._model import events as ev
 from trioflow._model.turns import Completed
@@ -139,7 +139,7 @@ def test_many_tasks_that_are_cancelled_and_end_are_no_reason():
 
 def test_what_swallows_its_cancel_is_told_so_soon_and_is_kept_aside(monkeypatch):
     kept, stop = [], []
-    monkeypatch.setattr(execution_module, "_immortal", kept)
+    monkeypatch.setattr(eviction, "_immortal", kept)
 
     async def stubborn():
         while not stop:
@@ -168,7 +168,7 @@ def test_what_swallows_its_cancel_is_told_so_soon_and_is_kept_aside(monkeypatch)
 
 def test_one_that_starts_tasks_again_and_again_while_it_is_cancelled_is_told_so_soon(monkeypatch):
     kept, rounds, stop = [], [], []
-    monkeypatch.setattr(execution_module, "_immortal", kept)
+    monkeypatch.setattr(eviction, "_immortal", kept)
 
     async def stubborn():
         while not stop:

@@ -18,8 +18,8 @@ import trio
 
 from tests.engine.driver import Driver, act, done, nothing_left, on_host, signal
 from trioflow import authoring
-from trioflow._engine import execution as execution_module
 from trioflow._engine.execution import Execution
+from trioflow._engine.loop import eviction
 from trioflow._engine.loop.nested import NestedLoop
 from trioflow._model import events as ev
 from trioflow._model.workflows import Workflow
@@ -309,7 +309,7 @@ def test_code_may_ask_for_eviction_by_name_but_not_by_exception():
 
 def test_code_that_swallows_everything_for_ever_is_kept_aside_in_silence(monkeypatch):
     kept = []
-    monkeypatch.setattr(execution_module, "_immortal", kept)
+    monkeypatch.setattr(eviction, "_immortal", kept)
     stop = []
 
     async def wf():

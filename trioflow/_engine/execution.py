@@ -17,7 +17,7 @@ from trioflow._engine.begun import Begun
 from trioflow._engine.ending import outcome_of
 from trioflow._engine.failing import Failing
 from trioflow._engine.forgotten import Calls
-from trioflow._engine.loop.eviction import unwind
+from trioflow._engine.loop.eviction import keep_for_ever, unwind
 from trioflow._engine.loop.nested import NestedLoop
 from trioflow._engine.loop.ordered import step_in_order
 from trioflow._engine.loop.runner import TaskState
@@ -54,9 +54,6 @@ from trioflow._model.workflows import Workflow
 from trioflow.errors import DeterminismError, Evicted
 
 __all__ = ["Execution", "Identity"]
-
-# Loops whose tasks swallowed their eviction: the garbage collector must not run their code.
-_immortal: list[NestedLoop] = []
 
 _MAX_STEPS = 1_000_000
 
@@ -335,7 +332,7 @@ class Execution:
             self.caller = None
             self.loop.forget()
         else:
-            _keep_for_ever(self.loop)
+            keep_for_ever(self.loop)
         return gone
 
     # --- what workflow code reaches through its caller ----------------------------------
@@ -555,16 +552,6 @@ class Execution:
         if self.loop.alive:  # tasks of a nursery that was never closed
             self._unwind()  # its queries are answered further
         return outcome_of(self, recorded)
-
-
-def _keep_for_ever(loop: NestedLoop) -> None:
-    if not _immortal:
-        # The end of the process clears modules, in an order that depends on who imports whom; the
-        # code would run then, without its execution, perhaps without end.
-        from ctypes import py_object, pythonapi  # noqa: PLC0415  # hardly ever needed
-
-        pythonapi.Py_IncRef(py_object(_immortal))
-    _immortal.append(loop)
 
 
 _MESSAGES = (ev.SignalReceived, ev.UpdateRequested)

@@ -24,10 +24,13 @@ from trioflow._engine.loop.nested import NestedLoop
 from trioflow._engine.loop.runner import age_of
 from trioflow._engine.loop.sharing import raising
 
-__all__ = ["unwind"]
+__all__ = ["keep_for_ever", "unwind"]
 
 _MOST_ROUNDS = 100  # how often code may swallow the error
 _MOST_BATCHES = 1000  # how many batches of tasks may run in one round
+
+# Loops whose tasks swallowed their eviction: the garbage collector must not run their code.
+_immortal: list[NestedLoop] = []
 
 
 def unwind(
@@ -69,6 +72,17 @@ def unwind(
     finally:
         leave_host(host)
     return not runner.tasks
+
+
+def keep_for_ever(loop: NestedLoop) -> None:
+    """Keep a loop that `unwind` could not empty, with its tasks, until the process is gone."""
+    if not _immortal:
+        # The end of the process clears modules, in an order that depends on who imports whom; the
+        # code would run then, without its execution, perhaps without end.
+        from ctypes import py_object, pythonapi  # noqa: PLC0415  # hardly ever needed
+
+        pythonapi.Py_IncRef(py_object(_immortal))
+    _immortal.append(loop)
 
 
 def _throw(loop: NestedLoop, task: trio.lowlevel.Task, error: BaseException) -> None:
