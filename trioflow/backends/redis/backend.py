@@ -60,6 +60,7 @@ from trioflow.backends.redis.connection import Address, RedisConnection, Request
 from trioflow.backends.redis.moving import RedisMoves
 from trioflow.backends.redis.notifier import Notifier
 from trioflow.backends.redis.opening import look_at_settings, open_store, schema_of
+from trioflow.backends.redis.searching import LOOK_AT_MOST, Search, unpack_texts
 from trioflow.backends.resets import Beginning, Reset, ResetResult
 from trioflow.errors import BackendUnavailable, InstanceNotFound, LeaseLost
 
@@ -71,7 +72,6 @@ R = TypeVar("R")
 
 # So few that no script keeps the server to itself for long.
 _TAKE_AT_MOST = 500
-_LOOK_AT_MOST = 1000
 _REMOVE_AT_MOST = 100
 _MOST_TROUBLES = 1000
 _TROUBLES: tuple[Trouble, ...] = get_args(Trouble)
@@ -231,7 +231,7 @@ class RedisBackend(RedisMoves):
             self._watcher.notify()
         if self._keep_finished is not None:
             old = InstanceFilter(finished_before=self.now() - self._keep_finished)
-            await self.remove(old, limit=10 * _LOOK_AT_MOST)
+            await self.remove(old, limit=10 * LOOK_AT_MOST)
         return expired
 
     async def release_worker(self, worker: str, *, died: bool = False) -> None:
@@ -508,25 +508,20 @@ class RedisBackend(RedisMoves):
         return sorted(map(rows.unfinished_activity, found), key=_by_command)
 
     async def count(self, where: InstanceFilter, *, most: int | None = None) -> int:
-        packed, before, number = wire.pack_filter(where), "+inf", 0
-        few = await self._few_in_trouble(where)
-        while before and (most is None or number < most):
-            found = await self._select(packed, b"", -1, _LOOK_AT_MOST, before, "", "", 0, few)
-            before = _onwards(found[0])
-            number += found[1]
+        search, number = Search(where, self._look), 0
+        while not search.done and (most is None or number < most):
+            number += sum(await search.look(LOOK_AT_MOST) or [])
         return number if most is None else min(number, most)
 
     async def count_by(
         self, where: InstanceFilter, by: str, *, attribute: bool = False
     ) -> list[Group]:
-        packed, before = wire.pack_filter(where), "+inf"
+        search = Search(where, self._look)
         numbers: Counter[tuple[str, str]] = Counter()
-        few = await self._few_in_trouble(where)
-        while before:
-            wanted = (packed, b"", -1, _LOOK_AT_MOST, before, "", by, int(attribute), few)
-            found = await self._select(*wanted)
-            before = _onwards(found[0])
-            for name, value, number in found[1:]:
+        while not search.done:
+            for name, value, number in (
+                await search.look(LOOK_AT_MOST, by=by, attribute=attribute) or []
+            ):
                 numbers[name.decode(), value.decode()] += number
         return [Group(*key, number) for key, number in numbers.items()]
 
@@ -548,18 +543,11 @@ class RedisBackend(RedisMoves):
         ids: dict[str, None] = {}
         onwards = b""
         while True:
-            wanted = (kind, repr(float(after)), most, _LOOK_AT_MOST, onwards)
-            onwards, found = await self._read("find_troubles", *wanted, decode=_same)
-            ids.update(dict.fromkeys(rows.texts(found)))
+            wanted = (kind, repr(float(after)), LOOK_AT_MOST, onwards, most)
+            onwards, found = await self._look("find_troubles", *wanted)
+            ids.update(dict.fromkeys(unpack_texts(found)))
             if not onwards or len(ids) >= most:
                 return tuple(ids)[:most]
-
-    async def _few_in_trouble(self, where: InstanceFilter) -> bytes:
-        """Pack those that are in the trouble that a filter means; nothing if they are many."""
-        if where.trouble is None or where.trouble == "suspended":
-            return b""
-        ids = await self._in_trouble(where.trouble, where.trouble_after, _MOST_TROUBLES + 1)
-        return wire.pack(ids) if len(ids) <= _MOST_TROUBLES else b""
 
     async def tried_again(self, instances: Sequence[str]) -> list[ActivityTask]:
         found = await self._read("tried_again", wire.pack(list(instances)), decode=_same)
@@ -573,7 +561,7 @@ class RedisBackend(RedisMoves):
             kept, more = 0, 1
             while more and removed < limit:
                 most = min(limit - removed, _REMOVE_AT_MOST)
-                wanted = (packed, most, _LOOK_AT_MOST, part, kept)
+                wanted = (packed, most, LOOK_AT_MOST, part, kept)
                 gone, kept, more = await self._write("remove", *wanted, decode=_same)
                 removed += gone
         if removed:  # somebody may wait for one of them
@@ -636,35 +624,25 @@ class RedisBackend(RedisMoves):
         thread, connection = self._connections.thread, self._connections.calls
         return await thread.run_together(connection.call_together, call)
 
-    async def _select(self, *arguments: Any) -> list[Any]:
-        found: list[Any] = await self._read("select", *arguments, decode=_same)
-        return found
+    async def _look(self, name: str, *arguments: Any) -> Any:
+        return await self._read(name, *arguments, decode=_same)
 
     # Last, since its name hides the built-in type in what follows it.
     async def list(
         self, where: InstanceFilter, *, limit: int, after: str | None = None
     ) -> list[InstanceRecord]:
-        packed, before = wire.pack_filter(where), "+inf" if after is None else ""
-        size = min(max(limit, 50), _LOOK_AT_MOST)
+        search = Search(where, self._look, after)
+        size = min(max(limit, 50), LOOK_AT_MOST)
         listed: list[InstanceRecord] = []
-        few = await self._few_in_trouble(where)
-        while len(listed) < limit:
+        while len(listed) < limit and not search.done:
             rest = limit - len(listed)
-            wanted = (packed, _RECORD_FIELDS, rest, size, before, after or "", "", 0, few)
-            found: Any = await self._select(*wanted)
-            if found == b"gone":
+            found = await search.look(size, fields=_RECORD_FIELDS, limit=rest)
+            if found is None:
                 missing = "the page cannot begin after it; list from the start"
                 raise InstanceNotFound(after or "", missing)
-            listed += map(rows.instance_record, found[1:])
-            before, after = _onwards(found[0]), None
-            if not before:
-                break
-            size = min(2 * size, _LOOK_AT_MOST)  # what is meant is rare
+            listed += map(rows.instance_record, found)
+            size = min(2 * size, LOOK_AT_MOST)  # what is meant is rare
         return listed
-
-
-def _onwards(seq: bytes) -> str:
-    return f"({seq.decode()}" if seq else ""
 
 
 def _same(reply: Any) -> Any:

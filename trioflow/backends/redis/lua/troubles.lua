@@ -118,54 +118,25 @@ function in_trouble(where, id)
   return found
 end
 
--- Visit the sorted sets of all that waits for a worker: instances if `kind` is 1, activities if 2; of
--- those queues alone that `wanted` returns true for. Ends when `visit` returns true.
-local function each_place(kind, wanted, visit)
-  local function each_lane(name, ...)
-    local priorities = redis.call('SMEMBERS', P .. 'lanes:' .. name)
-    priorities[#priorities + 1] = 0
-    for _, priority in ipairs(priorities) do
-      for _, what in ipairs({ ... }) do
-        if visit(what .. lane(name, priority)) then
-          return true
-        end
-      end
-    end
-  end
-  for _, queue in ipairs(redis.call('SMEMBERS', P .. 'queues')) do
-    if not wanted(queue) then
-      -- nothing in it can be meant
-    elseif kind == 1 then
-      if each_lane(queue, 'ready', 'suspect', 'waits') then
-        return
-      end
-    else
-      if each_lane(queue, 'visible') then
-        return
-      end
-      for _, key in ipairs(redis.call('ZRANGE', P .. 'keys:' .. queue, 0, -1)) do
-        if each_lane(lane_name(queue, key), 'visible') then
-          return
-        end
-      end
-    end
-  end
-end
-
--- Return the ids of instances that are in a trouble, `most` of them at most, in any order; then where
--- to go on, or ''. What waits is read as far as it is the trouble. Of what is held, which may all be
--- well, about `size` are looked at, and the next call goes on from `from`.
-local function candidates(where, most, size, from)
-  local found, ids = {}, {}
+-- Return instances that are in a trouble or may be, by their ids, in any order: about `size` are looked
+-- at; then where to go on, a `from` for the next call, or ''. What waits is read as far as it is the
+-- trouble. With `most`, it ends when there are so many, and the rows of what waits are looked at, too,
+-- so that it is in the trouble; without, `means` has to tell that. What is meanwhile put into another
+-- place may be missed, and what has been seen may come again in another call.
+local function candidates(where, size, from, most)
+  local found, ids, seen = {}, {}, 0
+  local place = from ~= '' and cmsgpack.unpack(from) or {}
   local function add(id)
     if not found[id] then
       found[id] = true
       ids[#ids + 1] = id
     end
-    return #ids >= most
   end
   local function add_token(token)
     local id, execution, command, life = parse_token(token)
+    if not most then
+      return id and add(id)
+    end
     local row = id and not found[id] and row_of(id)
     if row and tonumber(row[2]) == execution and (row[3] or '') == life then
       local activity = load_activity(id, execution, command, life)
@@ -173,14 +144,12 @@ local function candidates(where, most, size, from)
         add(id)
       end
     end
-    return #ids >= most
   end
   local function add_row(id)
-    local row = row_of(id)
-    if row and is_row_trouble(where, id, row) then
+    local row = not most or row_of(id)
+    if row and (not most or is_row_trouble(where, id, row)) then
       add(id)
     end
-    return #ids >= most
   end
   -- The same for what a worker holds, of which there is much: it asks for less.
   local function add_held(id, worker, ready_at)
@@ -194,37 +163,102 @@ local function candidates(where, most, size, from)
       and is_stuck(id, tonumber(ready_at) or INF, row[2], row[3], row[4], row[5], since) then
       add(id)
     end
-    return #ids >= most
   end
-  -- Go through a sorted set from its beginning up to a score.
-  local function through(key, last, visit)
-    local at = 0
-    while true do
-      local part = redis.call('ZRANGE', P .. key, at, at + 999, 'WITHSCORES')
+  local function is_enough()
+    return seen >= size or most and #ids >= most
+  end
+  -- Go through a sorted set up to a score, from behind a member that had a score of its own, or from the
+  -- beginning if that is ''. If it has it no more, all of that score come again. Returns the last
+  -- member seen and its score, or nothing if all of them have been seen.
+  local function through(name, last, visit, member, score)
+    local key, at = P .. name, 0
+    if member ~= '' and redis.call('ZSCORE', key, member) == score then
+      at = redis.call('ZRANK', key, member) + 1
+    elseif member ~= '' then
+      at = redis.call('ZCOUNT', key, '-inf', '(' .. score)
+    end
+    while not is_enough() do
+      local part = redis.call('ZRANGE', key, at, at + 999, 'WITHSCORES')
       for n = 1, #part, 2 do
         if tonumber(part[n + 1]) > last then
-          return false
+          return
         end
-        if visit(part[n]) then
-          return true
+        member, score = part[n], part[n + 1]
+        visit(member)
+        seen = seen + 1
+        if is_enough() then
+          return member, score
         end
       end
       if #part < 2000 then
-        return false
+        return
       end
       at = at + 1000
     end
+    return member, score
+  end
+  -- Go through what waits in the lanes of one name, from `place` on; return where to go on, or nothing
+  -- if all of it has been seen.
+  local function through_lanes(name, whats, last, visit)
+    local keys = {}
+    local priorities = redis.call('SMEMBERS', P .. 'lanes:' .. name)
+    priorities[#priorities + 1] = 0
+    for _, priority in ipairs(priorities) do
+      for _, what in ipairs(whats) do
+        keys[#keys + 1] = what .. lane(name, priority)
+      end
+    end
+    table.sort(keys)
+    for _, key in ipairs(keys) do
+      if key >= (place[4] or '') then
+        local same = key == place[4]
+        local member, score = through(
+          key, last, visit, same and place[5] or '', same and place[6] or ''
+        )
+        if member then
+          return { key, member, score }
+        end
+        seen = seen + 1
+      end
+    end
+    place = {}
+  end
+  -- Go through what waits for a worker: instances, then activities; of those queues alone that may be
+  -- meant.
+  local function through_waiting()
+    local last = where.trouble == 'overdue' and now - where.trouble_after or now
+    local queues = redis.call('SMEMBERS', P .. 'queues')
+    table.sort(queues)
+    for kind = place[1] or 1, 2 do
+      for _, queue in ipairs(queues) do
+        if queue >= (place[2] or '')
+          and (where.trouble == 'overdue' or not is_served(kind, queue)) then
+          if queue ~= place[2] then
+            place = {}
+          end
+          local whats = kind == 1 and { 'ready', 'suspect', 'waits' } or { 'visible' }
+          local visit = kind == 1 and add_row or add_token
+          local key = place[3] or ''
+          while key do
+            local onwards = through_lanes(lane_name(queue, key), whats, last, visit)
+            if onwards then
+              return cmsgpack.pack({ kind, queue, key, unpack(onwards) })
+            end
+            key = kind == 2
+              and redis.call('ZRANGEBYLEX', P .. 'keys:' .. queue, '(' .. key, '+', 'LIMIT', 0, 1)[1]
+          end
+        end
+      end
+      place = {}
+    end
+    return ''
   end
   -- Go through what workers hold, one worker after the other. A scan meets all that is there from its
   -- beginning to its end.
   local function through_held()
     local names = redis.call('HKEYS', P .. 'names')
     table.sort(names)
-    local after, what, cursor = '', 1, '0'
-    if from ~= '' then
-      after, what, cursor = unpack(cmsgpack.unpack(from))
-    end
-    local seen = 0
+    local after, what, cursor = place[1] or '', place[2] or 1, place[3] or '0'
     for _, worker in ipairs(names) do
       if worker >= after then
         if worker > after then
@@ -240,16 +274,14 @@ local function candidates(where, most, size, from)
             part = redis.call(scan, P .. key .. worker, cursor, 'COUNT', 1000)
           end
           for n = 1, #part[2], step do
-            if visit(part[2][n], worker, part[2][n + 1]) then
-              return ''
-            end
+            visit(part[2][n], worker, part[2][n + 1])
             seen = seen + 1
           end
           cursor = part[1]
           if cursor == '0' then
             what = what + 1
           end
-          if seen >= size then
+          if is_enough() then
             return cmsgpack.pack({ worker, what, cursor })
           end
         end
@@ -257,19 +289,11 @@ local function candidates(where, most, size, from)
     end
     return ''
   end
-  if where.trouble == 'retrying' then
-    through('retried', INF, add_token)
-  elseif where.trouble == 'held' then
+  if where.trouble == 'held' then
     return ids, through_held()
-  else
-    local last = where.trouble == 'overdue' and now - where.trouble_after or now
-    for kind, visit in ipairs({ add_row, add_token }) do
-      each_place(kind, function(queue)
-        return #ids < most and (where.trouble == 'overdue' or not is_served(kind, queue))
-      end, function(place)
-        return through(place, last, visit)
-      end)
-    end
+  elseif where.trouble == 'retrying' then
+    local member, score = through('retried', INF, add_token, place[1] or '', place[2] or '')
+    return ids, member and cmsgpack.pack({ member, score }) or ''
   end
-  return ids, ''
+  return ids, through_waiting()
 end
