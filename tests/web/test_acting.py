@@ -597,7 +597,7 @@ async def test_what_refuses_to_be_done_is_told(clock, monkeypatch):
         assert "done to 2 instances" in text
         assert "needed nothing" not in text
         assert "It cannot be done to 4 instances, of which 3 are shown:" in text
-        found = re.findall(r"(h\d): [^<]*shared lock:door", answer.text)
+        found = re.findall(r"(h\d): [^<]*the lock &#39;door&#39;", answer.text)
         assert len({*found}) == 3
         assert {*found} < {"h3", "h2", "h1", "h0"}  # of two that are reset at once in any order
 
