@@ -92,8 +92,8 @@ def show(
 ) -> None:
     """Draw the tree of an instance's tasks: where each one waits, and for what.
 
-    A worker is asked for it; with `--module` no worker is needed. Of an instance that failed it says
-    at which line that was raised.
+    A worker is asked for it; with `--module` no worker is needed. Of an instance that failed it
+    says at which line that was raised.
     """
     registries = import_modules(modules) if modules else []
 
