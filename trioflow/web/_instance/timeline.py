@@ -299,7 +299,8 @@ class Reader:
                 word = "cancel" if isinstance(command, co.CancelInstance) else "terminate"
                 self._open("request", word, command.id, at, turn).instance = command.instance
             case co.ClaimShared():
-                self._open("shared", shared_words(name), command.id, at, turn).status = "waiting"
+                label = shared_words(name).removeprefix("the ")  # there is little room for it
+                self._open("shared", label, command.id, at, turn).status = "waiting"
             case co.SetShared():
                 self._open("request", f"set {shared_words(name)}", command.id, at, turn)
             case co.ReleaseShared():
