@@ -242,7 +242,7 @@ def test_all_that_have_failed_are_reset(tmp_path, monkeypatch):
     done = cli("reset", "--workflow", "holds", "--reason", "mended", "--yes")
     assert (done.exit_code, done.stdout) == (1, "2 instances: reset\n")
     assert "Error: h0: " in done.stderr
-    assert "shared lock:door" in done.stderr
+    assert "the lock 'door'" in done.stderr
     assert "1 instance was left as it is" in done.stderr
     assert statuses() == {"running": 2, "failed": 1, "completed": 1}
     assert cli("reset", "h1", input="n\n").exit_code == 1

@@ -89,7 +89,12 @@ def test_a_signal_is_checked_by_its_type(waiting, monkeypatch):
     assert "no signal 'aproved' in these modules; there are approved" in unknown.output
     (described,) = json.loads(cli("describe", "good", "--json").output)
     assert described["unread"] == 0
-    assert cli("signal", "good", "approved", "true", "-m", "cli_flows").exit_code == 0
+    Path("cli_texts.py").write_text(
+        'from trioflow import Signal\napproved = Signal("approved", str)\n'
+    )
+    both = ("-m", "cli_flows", "-m", "cli_texts")
+    assert "Expected bool, got array" in cli("signal", "good", "approved", "[1]", *both).output
+    assert cli("signal", "good", "approved", "true", *both).exit_code == 0
     monkeypatch.setenv("TRIOFLOW_MODULES", "cli_flows")
     assert cli("signal", "held", "approved", "maybe").exit_code == 1
     assert cli("signal", "held", "another", "true").exit_code == 0

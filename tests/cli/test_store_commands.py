@@ -194,7 +194,10 @@ def test_the_tree_of_tasks_comes_from_a_worker_or_is_replayed_here(shop):
     assert "no worker has answered a query of instance 'good'" in alone.output
     assert "--module MODULE" in alone.output
     assert "result" not in alone.output
-    assert r"failure     RuntimeError: below\x1b[31m zero" in cli("show", "bad").output
+    failed = r"failure     RuntimeError: below\x1b[31m zero"
+    awaited = FLOWS[: FLOWS.index("await charge.options")].count("\n") + 1
+    raised = f"raised at   cli_flows.py:{awaited}, in order"
+    assert f"{failed}\n{raised}\n" in cli("show", "bad").output
     cli("start", "cli_order", "d", "-m", "cli_flows", "--id", "new")
     assert "It has not begun." in cli("show", "new").output
 

@@ -16,6 +16,7 @@ from trioflow import (
     Query,
     Registry,
     RetryPolicy,
+    SharedLock,
     Signal,
     Update,
     ValueMismatch,
@@ -282,6 +283,21 @@ def test_an_update_that_nobody_answers_fails_with_the_tree_of_tasks(backend):
         await handle.update(Update("no such"))
 
     with pytest.raises(Stuck, match="0 cart waits for Event.wait"):
+        run(backend, main)
+
+
+@flows.workflow
+async def waits_for_itself() -> None:
+    async with SharedLock("stock"), SharedLock("stock"):
+        pass
+
+
+@BACKENDS
+def test_a_test_that_is_stuck_names_the_lock_and_who_holds_it(backend):
+    async def main(tester):
+        await tester.run(waits_for_itself.options(id="one"))
+
+    with pytest.raises(Stuck, match="0 waits_for_itself waits for the lock 'stock', held by one"):
         run(backend, main)
 
 

@@ -597,7 +597,7 @@ async def test_what_refuses_to_be_done_is_told(clock, monkeypatch):
         assert "done to 2 instances" in text
         assert "needed nothing" not in text
         assert "It cannot be done to 4 instances, of which 3 are shown:" in text
-        found = re.findall(r"(h\d): [^<]*shared lock:door", answer.text)
+        found = re.findall(r"(h\d): [^<]*the lock &#39;door&#39;", answer.text)
         assert len({*found}) == 3
         assert {*found} < {"h3", "h2", "h1", "h0"}  # of two that are reset at once in any order
 
@@ -777,6 +777,43 @@ async def test_a_signal_is_checked_by_the_module_of_the_workflow(clock, at):
         assert now.turns > 1 or now.unread == 1
         await browser.act(at, name="approved", value="true")
         assert await handle.result() == ["ann"]
+
+
+MODULE = """
+from trioflow import Signal
+approved = Signal("approved", {type})
+
+async def {name}():
+    return await approved.receive()
+"""
+
+
+async def test_signals_of_one_name_are_checked_by_the_module_of_the_workflow_or_by_any(clock):
+    registry = Registry()
+    for name, kind in (("early", "bool"), ("late", "str")):
+        module = {"__name__": name}
+        exec(MODULE.format(name=name, type=kind), module)
+        registry.workflow(module[name])
+    async with page(clock, registry) as browser:
+        for workflow in registry.workflows.values():
+            for number in range(2):
+                handle = await browser.client.start(
+                    workflow.options(id=f"{workflow.name}-{number}")
+                )
+                await until_parked(handle)
+        answer = await browser.act("/instances/early-0/do/signal", name="approved", value="maybe")
+        assert answer.status_code == 409
+        assert "Expected bool, got str" in text_of(answer).replace("`", "")
+        answer = await browser.act("/do/signal?root=yes", name="approved", value="[1]")
+        assert answer.status_code == 409
+        for id, sent in (("early-0", "true"), ("late-0", '"true"')):
+            answer = await browser.act(f"/instances/{id}/do/signal", name="approved", value=sent)
+            assert answer.headers["location"] == f"/instances/{id}?did=signal"
+        for id, sent in (("early-1", "true"), ("late-1", "maybe")):
+            await browser.act(f"/do/signal?id={id}", name="approved", value=sent)
+        got = {id: await browser.client.handle(id).result() for id in ("early-0", "late-0")}
+        got |= {id: await browser.client.handle(id).result() for id in ("early-1", "late-1")}
+        assert got == {"early-0": True, "late-0": "true", "early-1": True, "late-1": "maybe"}
 
 
 async def test_signals_are_sent_unchecked_where_no_code_is_known(clock):

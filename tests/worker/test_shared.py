@@ -135,9 +135,9 @@ async def test_who_holds_a_lock_and_who_waits_is_seen(flow):
         assert await client.shared(SharedLock("account-7")) == SharedState(["one"], ["two"])
         assert await client.shared(opened) == SharedState([], ["watching"])
         tasks = await client.handle("two").tasks(timeout=30)
-        assert [task.waits_for for task in tasks] == ["shared lock:account-7, held by one"]
+        assert [task.waits_for for task in tasks] == ["the lock 'account-7', held by one"]
         tasks = await client.handle("watching").tasks(timeout=30)
-        assert [task.waits_for for task in tasks] == ["shared event:opened"]
+        assert [task.waits_for for task in tasks] == ["the event 'opened'"]
         for handle in (one, two):
             await handle.signal(go_on, "on")
             assert await handle.result() == "on"
@@ -322,7 +322,7 @@ async def test_a_query_may_not_wait_for_a_lock(backend):
 
     async with serving(backend, flows) as client:
         handle = await client.start(work)
-        with pytest.raises(DeterminismError, match="shared event:e"):
+        with pytest.raises(DeterminismError, match="for the event 'e'"):
             await handle.query(asked)
         await handle.terminate()
         with pytest.raises(InstanceTerminated):
@@ -347,7 +347,7 @@ async def test_a_block_may_be_left_in_another_task(flow):
     async def twice() -> str:
         async with account:
             await account.__aexit__(None, None, None)
-            with pytest.raises(RuntimeError, match="lock:account-7"):
+            with pytest.raises(RuntimeError, match="the lock 'account-7'"):
                 await account.__aexit__(None, None, None)
             async with account:
                 pass
@@ -406,9 +406,9 @@ async def test_nobody_begins_in_the_middle_of_what_is_held(flow):
             return (await other.describe()).turns >= 1
 
         await until(asked)
-        with pytest.raises(ArgumentError, match="lock:account-7"):
+        with pytest.raises(ArgumentError, match="the lock 'account-7'"):
             await first.reset(turn=2, reason="inside")
-        with pytest.raises(ArgumentError, match="lock:account-7"):
+        with pytest.raises(ArgumentError, match="the lock 'account-7'"):
             await client.fork(first.id, turn=1, new_id="fork")
         await first.reset(turn=0, reason="before")
         assert await other.result() == "second"

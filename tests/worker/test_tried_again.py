@@ -285,7 +285,7 @@ async def test_with_a_lock_its_code_has_to_deal_with_the_failure(backend):
     async with serving(backend, bank.flows) as client:
         handle = await client.start(trip)
         await handle.wait(status="suspended")
-        with pytest.raises(ArgumentError, match="shared lock:card"):
+        with pytest.raises(ArgumentError, match="the lock 'card'"):
             await handle.reset()
         mended.append(True)
         await handle.resume()

@@ -29,6 +29,7 @@ from trioflow._cli.output import (
     STATUS_STYLES,
     as_json,
     console,
+    place,
     print_json,
     print_json_line,
     print_table,
@@ -42,13 +43,14 @@ from trioflow._client.texts import attempt_line
 from trioflow._codec.failures.failures import Failure
 from trioflow._model.info import SuspendReport
 from trioflow._model.turns import Turn
-from trioflow._worker.failures import full_traceback
+from trioflow._worker.failures import full_traceback, raised_at
 from trioflow.backends.records import ENDED
 from trioflow.testing import ReplayError, export_history
 from trioflow.testing.tasks import replayed_tasks
 
 __all__ = ["describe", "export", "history", "show"]
 
+_PLACES = 3  # of what is in a group
 _WIDE = 100_000  # where there is no terminal, no line is broken
 
 
@@ -90,7 +92,8 @@ def show(
 ) -> None:
     """Draw the tree of an instance's tasks: where each one waits, and for what.
 
-    A worker is asked for it. With `--module` no worker is needed.
+    A worker is asked for it; with `--module` no worker is needed. Of an instance that failed it
+    says at which line that was raised.
     """
     registries = import_modules(modules) if modules else []
 
@@ -202,6 +205,8 @@ def _why(one: Description) -> Iterator[tuple[str, str]]:
         yield "result", as_json(one.result)
     if one.failure is not None:
         yield "failure", shown(failure_line(one.failure))
+        for line, function in raised_at(one.failure)[:_PLACES]:
+            yield "raised at", shown(f"{place(line)}, in {function}")
     if one.suspension is not None:
         first, *more = in_shell(one.suspension.message, one.id).splitlines()
         yield "suspended", shown(f"{one.suspension.kind}: {first}")

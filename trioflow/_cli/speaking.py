@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sys
 import traceback
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import click
@@ -148,10 +148,10 @@ def signal(
         )
     name, *value = words[least - 1 :]
     sent = json_or_text(value[0]) if value else None
-    found = _signal_in(modules, name)
-    which: Any = name if found is None else found
-    if found is not None:
-        sent = value_of(found, sent)
+    found = _signals_in(modules, name)
+    which: Any = name
+    if found:
+        which, sent = value_of(found, sent)
     if chosen:
         act = Act("signal", "Send the signal to", "signal sent", OPEN, args=(which, sent))
         do_to_all(store, act, chosen, yes=yes, dry_run=dry_run)
@@ -163,8 +163,8 @@ def signal(
     click.echo(f"{shown(id)}: signal sent")
 
 
-def _signal_in(modules: tuple[str, ...], name: str) -> Signal[Any] | None:
-    """Import modules; return the signal of that name at their top level, ``None`` for none.
+def _signals_in(modules: tuple[str, ...], name: str) -> Sequence[Signal[Any]]:
+    """Import modules; return the signals of that name at their top level.
 
     Raises:
         click.UsageError: There is none, and the modules were given on the command line.
@@ -178,7 +178,7 @@ def _signal_in(modules: tuple[str, ...], name: str) -> Signal[Any] | None:
             f"there is no signal {name!r} in these modules; there are {known}. Without -m it is "
             "sent unchecked"
         )
-    return found.get(name)
+    return found.get(name, ())
 
 
 @click.command(cls=StoreCommand)

@@ -23,6 +23,7 @@ from trioflow._model.events import (
     decode_event,
 )
 from trioflow._model.info import SuspendReport
+from trioflow._model.shared import shared_words
 from trioflow._model.turns import Failed, Reset, Turn, decode_turn, encode_turn
 from trioflow.backends.commits import NewInstance
 from trioflow.backends.records import Effect, InstanceRecord, StoredMessage
@@ -386,10 +387,11 @@ def _check_shared(record: InstanceRecord, kept: list[Turn]) -> None:
     number = len(kept)
     while open_ := _open_claims(kept[:number]):
         number = min(turn for turn, _ in open_)
+    which = shared_words(min(name for _, name in claims))
     raise ArgumentError(
-        f"instance {record.id!r} holds or waits for shared {min(name for _, name in claims)} when "
-        f"turn {len(kept)} begins, and by now others may have it. So it can only go on from a turn "
-        f"before it asked for it, the last of which is that of "
+        f"instance {record.id!r} holds or waits for {which} when turn {len(kept)} begins, and by "
+        f"now others may have it. So it can only go on from a turn before it asked "
+        f"for it, the last of which is that of "
         f"client.handle({record.id!r}).reset(turn={number})"
     )
 

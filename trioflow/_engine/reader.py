@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from trioflow._model.invoker import current_invoker, invoker_for
+from trioflow._model.shared import shared_words
 from trioflow.errors import DeterminismError
 
 if TYPE_CHECKING:
@@ -95,15 +96,15 @@ class Reader(View):
 
     def claim_shared(self, name: str, size: int) -> Any:
         """Refuse it."""
-        self.refuse(f"for shared {name}")
+        self.refuse(f"for {shared_words(name)}")
 
     def release_shared(self, name: str) -> None:
         """Refuse it."""
-        self.refuse(f"for shared {name}")
+        self.refuse(f"for {shared_words(name)}")
 
     def set_shared(self, name: str, *, value: bool) -> Any:
         """Refuse it."""
-        self.refuse(f"for shared {name}")
+        self.refuse(f"for {shared_words(name)}")
 
     def receive_signal(self, name: str, type_: object) -> Any:
         """Refuse it."""

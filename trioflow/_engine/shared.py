@@ -14,6 +14,7 @@ import trio
 from trioflow._model.commands import ClaimShared, ReleaseShared, SetShared
 from trioflow._model.events import RequestAnswer, RequestDone, RequestFailed
 from trioflow._model.ids import check_command_id
+from trioflow._model.shared import shared_words
 
 if TYPE_CHECKING:
     from trioflow._engine.calls import Caller
@@ -48,8 +49,8 @@ def release(caller: Caller, name: str) -> None:
     held = caller.execution.claims.get(name)
     if not held:
         raise RuntimeError(
-            f"{name!r} is not held, so it cannot be given back: leave each block as often as it "
-            "is entered, best by 'async with'"
+            f"{shared_words(name)} is not held, so it cannot be given back: leave each block as "
+            "often as it is entered, best by 'async with'"
         )
     own = [at for at, (owner, _) in enumerate(held) if owner is state]
     _, command_id = held.pop(own[-1] if own else -1)

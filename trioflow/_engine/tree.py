@@ -24,6 +24,7 @@ from trioflow._model.commands import (
     TerminateInstance,
 )
 from trioflow._model.info import TaskInfo
+from trioflow._model.shared import shared_words
 
 __all__ = ["tasks_of"]
 
@@ -88,7 +89,8 @@ def _command(command: Command) -> str:
         case SendSignal():
             return f"delivery of signal {command.name!r} to {command.instance!r}"
         case ClaimShared() | SetShared():
-            return f"shared {command.name}"
+            what = "" if isinstance(command, ClaimShared) else "the setting of "
+            return f"{what}{shared_words(command.name)}"
         case _:
             raise AssertionError(f"no task waits for {command!r}")
 

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import ast
+import re
 from collections.abc import Coroutine
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Never, NoReturn
+from typing import TYPE_CHECKING, Any, Final, Never, NoReturn
 
 from trioflow._codec.limits import check_name
 from trioflow._model.invoker import invoker_for
 from trioflow.errors import ArgumentError
 
-__all__ = ["SharedEvent", "SharedLock", "SharedSemaphore", "key_of_shared"]
+__all__ = [
+    "SharedEvent",
+    "SharedLock",
+    "SharedSemaphore",
+    "held_in",
+    "key_of_shared",
+    "shared_words",
+]
 
 _MOST = 1_000_000
+_HELD: Final = re.compile(r"the (lock|semaphore) ('.*'|\".*\")", re.DOTALL)  # see `shared_words`
 
 
 class _Held:
@@ -172,3 +182,15 @@ def key_of_shared(shared: object) -> str:
             "a SharedEvent of its name"
         )
     return shared._key  # noqa: SLF001 - of this module  # pyright: ignore[reportPrivateUsage]  # so is it
+
+
+def shared_words(key: str) -> str:
+    """Return what to call the lock, semaphore or event that has a name in the store."""
+    kind, _, name = key.partition(":")
+    return f"the {kind} {name!r}"
+
+
+def held_in(words: str) -> str | None:
+    """Return which lock or semaphore `shared_words` called so, ``None`` if it is neither."""
+    found = _HELD.fullmatch(words)
+    return None if found is None else f"{found[1]}:{ast.literal_eval(found[2])}"

@@ -1,4 +1,4 @@
-"""What the log says of a failure: what it is, the line that raised it, its traceback."""
+"""What is said of a failure: what it is, the line that raised it, its traceback."""
 
 from __future__ import annotations
 
@@ -12,14 +12,20 @@ import trioflow
 from trioflow._codec.failures.failures import Failure
 from trioflow._codec.failures.lines import failure_line
 
-__all__ = ["describe", "full_traceback"]
+__all__ = ["describe", "full_traceback", "raised_at"]
 
-_FRAME = re.compile(r'^  File "(.+)", line (\d+), in ', re.MULTILINE)
+_FRAME = re.compile(r'^  File "(.+)", line (\d+), in (.*)', re.MULTILINE)
 _LIBRARIES = (
     str(Path(trioflow.__file__).parent),
     str(Path(trio.__file__).parent.parent),  # with all that is installed
     sysconfig.get_path("stdlib"),
     "<frozen ",
+)
+# Likewise of another machine, or another Python.
+_INSTALLED = re.compile(r"[/\\](?:(?:site|dist)-packages|lib[/\\]python3[\d.]*)[/\\]")
+_NOBODYS = re.compile(
+    r"<frozen |.*[/\\](?:trioflow|trio|anyio|outcome)[/\\]"
+    r"|.*[/\\]lib[/\\]python3[\d.]*[/\\](?!(?:site|dist)-packages)"
 )
 _CAUSED = "\n\nThe above exception was the direct cause of the following exception:\n\n"
 
@@ -31,8 +37,8 @@ def describe(failure: Failure) -> str:
         if failure.members
         else f"{failure.type}: {failure.message}"
     )
-    place = _last_line(failure)
-    return f"{text} (at {place})" if place else text
+    places = raised_at(failure)
+    return f"{text} (at {places[0][0]})" if places else text
 
 
 def full_traceback(failure: Failure) -> str:
@@ -50,11 +56,20 @@ def _joined(failure: Failure) -> str:
     return "".join(parts)
 
 
-def _last_line(failure: Failure) -> str:
-    """Return ``file:line`` of the last frame that is no library's; of a group, its first member."""
-    for member in failure.members:
-        place = _last_line(member)
-        if place:
-            return place
-    frames = [m for m in _FRAME.findall(failure.traceback) if not m[0].startswith(_LIBRARIES)]
-    return ":".join(frames[-1]) if frames else ""
+def raised_at(failure: Failure) -> list[tuple[str, str]]:
+    """Return at which line of the user's own code something was raised, and in which function.
+
+    Of what was raised elsewhere first, as in an activity, it is the line that awaited that.
+
+    Returns:
+        One ``file:line`` and function; of a group those of its members; none if the stored
+        traceback has no line of the user's. Code that is installed as a library is taken for the
+        user's only if there is no other.
+    """
+    members = dict.fromkeys(place for member in failure.members for place in raised_at(member))
+    if members:
+        return list(members)
+    frames: list[tuple[str, str, str]] = _FRAME.findall(failure.traceback)
+    own = [f for f in frames if not (f[0].startswith(_LIBRARIES) or _INSTALLED.search(f[0]))]
+    own = own or [frame for frame in frames if not _NOBODYS.match(frame[0])]
+    return [(f"{file}:{line}", function) for file, line, function in own[-1:]]

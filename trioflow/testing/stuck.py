@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from trioflow._client.client import Client
+from trioflow._client.holders import with_holders
 from trioflow._registry import Registry, known_workflows
 from trioflow.backends.filters import InstanceFilter
 from trioflow.backends.records import InstanceRecord
@@ -28,7 +29,7 @@ async def report_of(client: Client, registry: Registry, why: str) -> str:
     for record in records:
         lines.append(f"instance {record.id!r} ({record.workflow}) is {record.status}:")
         history = await export_record(backend, record)
-        lines += [f"  {line}" for line in _tasks(client, registry, record, history)]
+        lines += [f"  {line}" for line in await _tasks(client, registry, record, history)]
         for task in await backend.activities(record.id):
             lines.append(
                 f"  activity {task.activity!r} ({task.key.command}) of queue {task.queue!r}, "
@@ -37,7 +38,7 @@ async def report_of(client: Client, registry: Registry, why: str) -> str:
     return "\n".join(lines)
 
 
-def _tasks(
+async def _tasks(
     client: Client, registry: Registry, record: InstanceRecord, history: History
 ) -> list[str]:
     workflow = known_workflows(registry).get(record.workflow)
@@ -55,6 +56,7 @@ def _tasks(
         ) as replay:
             for _ in replay:
                 pass
-            return show_tasks(replay.tasks())
+            found = replay.tasks()
     except TrioflowError as exc:  # also `ReplayError`
         return [str(exc)]
+    return show_tasks(await with_holders(client.backend, found))

@@ -14,6 +14,7 @@ from markupsafe import Markup
 
 from trioflow import Undecodable
 from trioflow._codec.failures.lines import failure_line
+from trioflow._worker.failures import raised_at
 
 __all__ = ["FILTERS", "ago", "as_json", "clock", "duration", "number"]
 
@@ -143,6 +144,7 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "duration": duration,
     "number": number,
     "plain": plain,
+    "raised_at": raised_at,
     "rate": rate,
     "when": when,
 }

@@ -138,6 +138,7 @@ def test_what_instances_share_is_waited_for_and_then_held():
     (waiting,) = timeline(*steps[:1]).bars
     (held,) = timeline(*steps[:2]).bars
     (over,) = timeline(*steps).bars
+    assert waiting.name == "lock 'a'"
     assert (waiting.status, waiting.held_at) == ("waiting", None)
     assert (held.status, held.held_at, held.end) == ("running", START + 4, None)
     assert (over.status, over.end) == ("completed", START + 9)

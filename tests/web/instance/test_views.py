@@ -50,7 +50,8 @@ async def test_the_overview_says_why_an_instance_failed(shopping):
     assert "ExceptionGroup" in page.text
     assert "3 in the group" in page.text
     assert "<b> cannot be read" in page.text
-    assert "seed.py" in page.text  # the traceback
+    page = checked(await shopping.page("/instances/feed-0"))
+    assert re.search(r"Traceback, to seed\.py:\d+ in fetch_feed", page.text)
 
 
 async def test_the_overview_says_what_is_tried_again(shopping):

@@ -135,7 +135,7 @@ class Given:
     def __init__(self, values: Mapping[str, Sequence[str]], user: str | None) -> None:
         self._values = values
         self._user = user
-        self.signals: Mapping[str, Signal[Any]] = {}
+        self.signals: Mapping[str, Sequence[Signal[Any]]] = {}
 
     def text(self, name: str) -> str:
         """Return a field's text, without space around it."""

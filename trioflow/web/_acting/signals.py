@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
@@ -19,7 +19,7 @@ _UNCHECKED: Final = "unchecked"
 class _UnknownSignal(ValueError):
     """A signal is in none of the modules that are known."""
 
-    def __init__(self, name: str, known: Mapping[str, Signal[Any]]) -> None:
+    def __init__(self, name: str, known: Iterable[str]) -> None:
         self.name = name
         super().__init__(
             f"The module of the workflow has no signal {name!r}; it has "
@@ -27,7 +27,7 @@ class _UnknownSignal(ValueError):
         )
 
 
-def known_signals(site: Site, workflows: Sequence[str] | None) -> dict[str, Signal[Any]]:
+def known_signals(site: Site, workflows: Sequence[str] | None) -> dict[str, list[Signal[Any]]]:
     """Return the signals of the modules of workflows; ``None`` means all that the pages know."""
     if site.registry is None:
         return {}
@@ -46,9 +46,8 @@ def signal_given(given: Given) -> tuple[Any, Any]:
     """
     name, value = given.text("name"), given.value("value")
     sent = value[0] if value else None
-    signal = given.signals.get(name)
-    if signal is not None:
-        return signal, value_of(signal, sent)
+    if signals := given.signals.get(name):
+        return value_of(signals, sent)
     if name and given.signals and given.raw(_UNCHECKED) != name:
         raise _UnknownSignal(name, given.signals)
     return name, sent

@@ -11,6 +11,7 @@ from trioflow._client.description import ActivityDescription, Undecodable
 from trioflow._codec.failures.lines import failure_line
 from trioflow._model import commands as co
 from trioflow._model import events as ev
+from trioflow._model.shared import shared_words
 from trioflow._model.turns import Cancelled, Completed, Continued, Failed, Turn
 
 __all__ = ["Bar", "Mark", "Reader", "Timeline", "timeline_of"]
@@ -298,9 +299,10 @@ class Reader:
                 word = "cancel" if isinstance(command, co.CancelInstance) else "terminate"
                 self._open("request", word, command.id, at, turn).instance = command.instance
             case co.ClaimShared():
-                self._open("shared", name, command.id, at, turn).status = "waiting"
+                label = shared_words(name).removeprefix("the ")  # there is little room for it
+                self._open("shared", label, command.id, at, turn).status = "waiting"
             case co.SetShared():
-                self._open("request", f"set {name}", command.id, at, turn)
+                self._open("request", f"set {shared_words(name)}", command.id, at, turn)
             case co.ReleaseShared():
                 self._close(command.id, at, "completed")
             case co.CancelActivity() | co.CancelChild():
