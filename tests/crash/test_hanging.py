@@ -86,7 +86,7 @@ async def test_a_drain_leaves_a_store_that_hangs(tmp_path, monkeypatch, caplog, 
             gates[0].set()
             assert await anyio.to_thread.run_sync(stall.begun.wait, PATIENCE)
             began = time.monotonic()
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 30  # the store hangs until the test goes on
         stall.on = False
         async with open_client(url, registry=flows) as client:
             if not stored:

@@ -78,15 +78,15 @@ def talks(path: str) -> list:
     raise OSError("broken")
 
 
-@flows.activity(runtime="process", retry=once, heartbeat_timeout=0.4)
+@flows.activity(runtime="process", retry=once, heartbeat_timeout=2)
 def is_silent(path: str) -> None:
     Path(path).write_text(str(os.getpid()))
     time.sleep(60)
 
 
-@flows.activity(runtime="process", retry=once, heartbeat_timeout=1)
+@flows.activity(runtime="process", retry=once, heartbeat_timeout=3)
 def is_not_silent() -> str:
-    until = time.monotonic() + 2
+    until = time.monotonic() + 4
     while time.monotonic() < until:
         heartbeat()
     return "done"

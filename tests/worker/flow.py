@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from unittest import mock
 
 import anyio
+import trio
 
 from tests.stores import open_store
-from trioflow import Registry, open_client, open_worker
+from trioflow import Registry, Signal, open_client, open_worker
 from trioflow._worker import worker as worker_module
 from trioflow._worker.options import WorkerOptions
 from trioflow._worker.real_host import running_host
@@ -18,6 +20,26 @@ from trioflow.backends.records import Heartbeat
 from trioflow.errors import BackendUnavailable, LeaseLost
 
 EPOCH = 1_800_000_000.0
+
+ends_in = Signal("ends in", float)
+
+
+@asynccontextmanager
+async def moves_on_when_told():
+    """In a workflow: a block whose deadline is so many seconds after the signal `ends_in` has come.
+
+    So a test can let begin what has to begin before; on a busy machine that takes any time.
+    """
+    with trio.CancelScope() as scope:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_be_told, scope)
+            yield scope
+            nursery.cancel_scope.cancel()
+
+
+async def _be_told(scope):
+    seconds = await ends_in.receive()
+    scope.deadline = trio.current_time() + seconds
 
 
 class Flow:
@@ -40,7 +62,9 @@ class Flow:
 
     @asynccontextmanager
     async def worker(self, registry, **options):
-        options = {"cache_size": self.cache_size, "drain": 0.0, **options}
+        # A machine that stands still for a while is told of in the log; tests count its records.
+        quiet = {"stuck_after": math.inf}
+        options = {"cache_size": self.cache_size, "drain": 0.0, **quiet, **options}
         backend = options.pop("backend", None) or await self.backend()
         make_host = options.pop("make_host", running_host)
         options = WorkerOptions(registry=registry, **options)
@@ -77,7 +101,8 @@ def in_memory(clock, make=MemoryBackend):
 @asynccontextmanager
 async def serving(backend, registry, **options):
     """Open a worker for a test on a virtual clock; give its client."""
-    async with open_worker(backend, registry=registry, drain=0, **options) as worker:
+    options = {"drain": 0, "stuck_after": math.inf, **options}
+    async with open_worker(backend, registry=registry, **options) as worker:
         yield worker.client
 
 

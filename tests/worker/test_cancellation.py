@@ -9,7 +9,7 @@ import anyio.from_thread
 import pytest
 import trio
 
-from tests.worker.flow import Gate, gated, until, until_parked
+from tests.worker.flow import Gate, ends_in, gated, moves_on_when_told, until, until_parked
 from trioflow import (
     InstanceCancelled,
     Registry,
@@ -127,13 +127,16 @@ async def test_a_deadline_cancels_an_activity_and_the_workflow_goes_on(flow):
 
     @flows.workflow
     async def bounded() -> str:
-        with trio.move_on_after(0.02) as scope:
+        async with moves_on_when_told() as scope:
             await wait()
         return f"caught {scope.cancelled_caught}"
 
     gate[:] = [Gate()]
     async with flow.worker(flows) as worker:
-        assert await worker.client.run(bounded) == "caught True"
+        handle = await worker.client.start(bounded)
+        await gate[0].until_entered()
+        await handle.signal(ends_in, 0.01)
+        assert await handle.result() == "caught True"
         assert len(gate[0].left) == 1
         assert await worker.client.stats() == []
 
@@ -153,7 +156,7 @@ async def test_a_result_that_comes_in_spite_of_the_cancel_is_not_lost(flow):
     @flows.workflow
     async def work() -> list[int]:
         got = []
-        with trio.move_on_after(0.02):
+        async with moves_on_when_told():
             got.append(await stubborn())
             got.append(-1)
             await trio.sleep(0)
@@ -162,7 +165,10 @@ async def test_a_result_that_comes_in_spite_of_the_cancel_is_not_lost(flow):
 
     gates[:] = [Gate()]
     async with flow.worker(flows) as worker:
-        assert await worker.client.run(work) == [42, -1]
+        handle = await worker.client.start(work)
+        await gates[0].until_entered()
+        await handle.signal(ends_in, 0.01)
+        assert await handle.result() == [42, -1]
 
 
 async def test_cleanup_under_a_shield_may_call_activities_and_children(flow):

@@ -6,7 +6,7 @@ import anyio
 import pytest
 import trio
 
-from tests.worker.flow import Dying, Gate, until, until_status
+from tests.worker.flow import Dying, Gate, ends_in, moves_on_when_told, until, until_status
 from trioflow import InstanceCancelled, Registry, RetryPolicy, activity_info
 
 
@@ -35,7 +35,7 @@ class Busy:
 
         @flows.workflow
         async def late() -> str:
-            with trio.move_on_after(0.05):
+            async with moves_on_when_told():
                 return await stubborn()
             return "moved on"
 
@@ -43,13 +43,13 @@ class Busy:
         async def sibling() -> str:
             async with anyio.create_task_group() as group:
                 group.start_soon(stubborn)
-                await trio.sleep(0.05)
+                await trio.sleep(await ends_in.receive())
                 group.cancel_scope.cancel()
             return "moved on"
 
         @flows.workflow
         async def parent() -> str:
-            with trio.move_on_after(0.05):
+            async with moves_on_when_told():
                 return await cancelled()
             return "moved on"
 
@@ -76,6 +76,8 @@ async def test_of_an_activity(cached, which):
             await until(begun)
             if which == "cancelled":
                 await handle.cancel("enough")
+            else:
+                await handle.signal(ends_in, 0.01)
             await busy.asked.wait()
             dying.die()
             busy.gate.open()

@@ -9,7 +9,7 @@ import anyio.lowlevel
 import pytest
 import trio
 
-from tests.worker.flow import Dying, until
+from tests.worker.flow import Dying, ends_in, moves_on_when_told, until
 from trioflow import (
     InstanceCancelled,
     InstanceTerminated,
@@ -38,9 +38,9 @@ async def tidy() -> None:
 
 
 @flows.workflow
-async def holding(seconds: float) -> str:
+async def holding() -> str:
     try:
-        with trio.move_on_after(seconds):
+        async with moves_on_when_told():
             return await hold()
     finally:
         with trio.CancelScope(shield=True):
@@ -96,7 +96,7 @@ async def ended(handle):
 async def die_once(cached, client, how, number, *, after):
     """Have a worker die; return whether it did, once all is as it should be in the end."""
     id = f"{how} {number} {'after' if after else 'before'}"
-    handle = await client.start(holding.options(id=id), 0.05 if how == "deadline" else 1000)
+    handle = await client.start(holding.options(id=id))
     mortal = Mortal(await cached.backend(), number, after=after)
     async with cached.worker(flows, backend=mortal):
 
@@ -109,6 +109,8 @@ async def die_once(cached, client, how, number, *, after):
             await handle.cancel("enough")
         elif how == "terminate":
             await handle.terminate("enough")
+        else:
+            await handle.signal(ends_in, 0.01)
 
         async def over():
             return mortal.dead or (await ended(handle) and how != "terminate")

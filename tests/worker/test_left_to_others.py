@@ -307,7 +307,7 @@ async def test_a_thread_that_ends_while_the_store_is_asked_for_others_is_used():
             await worker.client.run(blocks)
             assert lane.running, "it was given up; its end makes nothing known to the store"
             backend.meanwhile = end_it
-            with trio.fail_after(5):
+            with trio.fail_after(30):
                 assert await worker.client.run(work) == "done"
     finally:
         release.set()

@@ -6,7 +6,7 @@ import anyio
 import pytest
 import trio
 
-from tests.worker.flow import Gate, in_memory, serving, until, until_parked, until_status
+from tests.worker.flow import Gate, in_memory, serving, until, until_parked
 from trioflow import (
     ArgumentError,
     ClientClosed,
@@ -235,15 +235,26 @@ async def test_changes_of_the_status_come_as_they_happen(clock):
 
 async def test_what_waits_ends_when_the_client_is_closed(flow):
     flows, _, receives, *_ = shop()
-    waiting = []
+    ended = []
 
     async def wait(handle):
         with pytest.raises(ClientClosed):
             await handle.wait()
-        waiting.append("over")
+        ended.append("wait")
+
+    async def watch(handle):
+        with pytest.raises(ClientClosed):
+            async for _ in handle.watch():
+                pass
+        ended.append("watch")
 
     async with anyio.create_task_group() as group, flow.client(flows) as client:
         handle = await client.start(receives)
         group.start_soon(wait, handle)
-        await until_status(handle, "running")
-    assert waiting == ["over"]
+        group.start_soon(watch, handle)
+
+        async def both_wait():
+            return len(client._waits_for_change) == 2
+
+        await until(both_wait)
+    assert sorted(ended) == ["wait", "watch"]

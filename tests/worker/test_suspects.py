@@ -9,7 +9,7 @@ import trio
 
 from tests.stores import PassesOn
 from tests.worker.flow import Dying, until
-from trioflow import Registry, RetryPolicy, Signal, activity_info, side_effect
+from trioflow import LeaseLost, Registry, RetryPolicy, Signal, activity_info, side_effect
 from trioflow.testing.conformance.stage import new
 
 number = Signal("number", int)
@@ -148,6 +148,17 @@ async def test_one_who_only_waits_is_not_blamed(cached):
             assert await patient.result() == 3
 
 
+class DiesAtOnce(Dying):
+    """Dies as soon as something of it is stored."""
+
+    async def commit(self, worker, units):
+        if self.dead:
+            raise LeaseLost("the process is dead")
+        answer = await self._backend.commit(worker, units)
+        self.die()
+        return answer
+
+
 class Late(PassesOn):
     """Passes all calls on, but asks for messages just before a suspect makes its turn.
 
@@ -206,10 +217,8 @@ async def test_a_suspect_that_is_sent_something_at_its_end(cached):
         async def begun():
             return (await backend.get(handle.id)).turns
 
-        dying = Dying(await cached.backend())
-        async with cached.worker(flows, backend=dying):
+        async with cached.worker(flows, backend=DiesAtOnce(await cached.backend())):
             await until(begun)
-            dying.die()
         await backend.reclaim(-1.0)
         await backend.register_worker("dead", "one that takes it and dies")
         await until(held)

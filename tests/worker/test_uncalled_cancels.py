@@ -9,7 +9,7 @@ import pytest
 import trio
 
 from tests.stores import PassesOn
-from tests.worker.flow import Gate, until, until_status
+from tests.worker.flow import Gate, ends_in, moves_on_when_told, until, until_status
 from trioflow import BackendUnavailable, Registry, Signal
 
 number = Signal("number", int)
@@ -169,7 +169,7 @@ async def test_what_was_released_with_a_lost_answer_runs_on_nowhere(cached):
 
     @flows.workflow
     async def flow() -> list[str]:
-        with trio.move_on_after(0.05):
+        async with moves_on_when_told():
             await job()
         ends.append("cancelled")
         return ends[-1:]
@@ -181,6 +181,7 @@ async def test_what_was_released_with_a_lost_answer_runs_on_nowhere(cached):
     async with cached.worker(flows, backend=backend) as worker:
         handle = await worker.client.start(flow)
         await gate.until_entered()
+        await handle.signal(ends_in, 0.01)
         assert await handle.result() == ["cancelled"]
         assert backend.lost
         assert backend.released >= 2

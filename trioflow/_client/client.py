@@ -131,6 +131,7 @@ class Client(BulkCalls, ScheduleCalls, LimitCalls):
         self._fence_looks = FenceLooks(backend)
         self.waiter = ResultWaiter(backend, self._life_here)
         self.answers = AnswerWaiter(backend)
+        self._waits_for_change: set[anyio.CancelScope] = set()
 
     @property
     def backend(self) -> Backend:
@@ -152,6 +153,8 @@ class Client(BulkCalls, ScheduleCalls, LimitCalls):
         """Refuse further calls, and end those that wait with `ClientClosed`."""
         self.waiter.close()
         self.answers.close()
+        for scope in self._waits_for_change:
+            scope.cancel()
 
     async def watch(self) -> None:
         """Wake the calls that wait, until `close`."""
@@ -663,11 +666,18 @@ class Client(BulkCalls, ScheduleCalls, LimitCalls):
         """Return when something in the store may have changed since ``changes()`` was ``seen``.
 
         Raises:
-            ClientClosed: The client's block was left.
+            ClientClosed: The client's block was left, perhaps while this waited.
             StoreFenced: The store is closed: nothing will change any more.
         """
         backend = self.backend
-        await backend.wait_change(seen, _LOOK_EVERY if backend.shared else math.inf)
+        with anyio.CancelScope() as scope:
+            self._waits_for_change.add(scope)
+            try:
+                await backend.wait_change(seen, _LOOK_EVERY if backend.shared else math.inf)
+            finally:
+                self._waits_for_change.discard(scope)
+        if self.waiter.closed:
+            raise ClientClosed
         await self._fence_looks.demand_open()
 
     # --- inside -------------------------------------------------------------------------
