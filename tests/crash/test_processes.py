@@ -98,7 +98,7 @@ def everything(directory):
 
 
 async def test_a_worker_that_was_stopped_past_its_lease_writes_nothing_for_what_it_lost(tmp_path):
-    with workers(tmp_path, lease=0.6) as start:
+    with workers(tmp_path, lease=3.0) as start:
         first = start()
         async with client_of(tmp_path) as client:
             handles = [await client.start(steps, 3, 0.4) for _ in range(6)]
