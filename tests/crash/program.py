@@ -1,4 +1,4 @@
-"""A worker for the tests with signals: ``python -m tests.crash.program HOST URL LOG LEASE``."""
+"""A worker for tests with signals: ``python -m tests.crash.program HOST URL LOG LEASE DRAIN``."""
 
 from __future__ import annotations
 
@@ -68,9 +68,10 @@ async def unhurried(work: Callable[[], Awaitable[None]]) -> None:
 
 
 def main() -> None:
-    host, url, log, lease = sys.argv[1:]
+    host, url, log, *times = sys.argv[1:]
     os.environ["LOG"] = log
-    work = partial(run_worker, url, registry=registry, lease=float(lease), drain=1.0)
+    lease, drain = map(float, times)
+    work = partial(run_worker, url, registry=registry, lease=lease, drain=drain)
     if host == "trio":
         trio.run(work)
     else:

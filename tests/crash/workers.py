@@ -19,11 +19,11 @@ PATIENCE = 60  # seconds, for what takes much less
 class Worker:
     """One process, and what it has printed."""
 
-    def __init__(self, directory, url, *, host="trio", lease=20.0):
+    def __init__(self, directory, url, *, host="trio", lease=20.0, drain=1.0):
         self.directory = directory
         self._stderr = directory / f"stderr-{time.time_ns()}"
         command = [sys.executable, "-X", "dev", "-m", "tests.crash.program", host]
-        command += [url, str(directory / "log"), str(lease)]
+        command += [url, str(directory / "log"), str(lease), str(drain)]
         with self._stderr.open("w") as stderr:
             self.process = subprocess.Popen(command, cwd=ROOT, stderr=stderr)
 

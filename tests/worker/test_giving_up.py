@@ -92,7 +92,7 @@ async def test_a_plain_function_does_not_outlive_its_timeout_and_counts_until_it
     release = threading.Event()
     began = []
 
-    @flows.activity(timeout=0.01, retry=once)
+    @flows.activity(timeout=0.2, retry=once)
     def blocks() -> str:
         began.append("blocks")
         release.wait(30)

@@ -273,7 +273,7 @@ async def test_a_thread_that_ends_while_the_store_is_asked_for_others_is_used():
     flows = Registry()
     release = threading.Event()
 
-    @flows.activity(timeout=0.01, retry=RetryPolicy(max_attempts=1))
+    @flows.activity(timeout=0.2, retry=RetryPolicy(max_attempts=1))
     def block() -> None:
         release.wait(30)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 
 import pytest
 import trio
@@ -238,7 +239,8 @@ async def test_one_that_raises_is_logged_once_and_changes_nothing(caplog, kind):
             return "<Broken>"
 
     notes = Notes()
-    async with open_worker("memory://", registry=flows, observers=[Broken(), notes]) as worker:
+    options = {"registry": flows, "observers": [Broken(), notes], "stuck_after": math.inf}
+    async with open_worker("memory://", **options) as worker:
         assert await worker.client.run(part, 3) == 3
     assert notes.of(ExecutionEnded)
     errors = [each for each in caplog.records if each.levelno == logging.ERROR]

@@ -10,6 +10,7 @@ import logging
 import pytest
 import trio
 
+from tests.worker.flow import serving
 from trioflow import (
     JsonCodec,
     Registry,
@@ -41,8 +42,8 @@ async def lose_workers(backend, policy, deaths, errors=(), *, between=10.0):
     async def work() -> str:
         return await deadly()
 
-    async with open_worker(backend, registry=flows, drain=0) as worker:
-        handle = await worker.client.start(work.options(id="w"))
+    async with serving(backend, flows) as client:
+        handle = await client.start(work.options(id="w"))
         for _ in range(deaths):
             await trio.sleep(between)
             assert len(await backend.reclaim(-10.0)) == 1
