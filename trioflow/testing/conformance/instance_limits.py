@@ -176,6 +176,22 @@ async def what_waits_can_be_changed(stage: Stage) -> None:
     assert begun == ["d", "e", "b", "c"]
 
 
+async def another_life_waits_in_its_own_place(stage: Stage) -> None:
+    await stage.workers("w1")
+    await _limit(stage, concurrency=1)
+    await stage.create("a")
+    await stage.create("b", "c", "d", priority=3)
+    assert await stage.take_ids() == ["b"]
+    assert await stage.take_ids() == []
+    assert await stage.backend.terminate("c", TERMINATED) == "done"
+    await stage.create("c", life="second")
+    assert await stage.take_ids() == []
+    assert await stage.backend.terminate("b", TERMINATED) == "done"
+    assert await stage.take_ids() == ["d"]
+    await _limit(stage, concurrency=9)
+    assert await stage.take_ids() == ["a", "c"]  # each of them once
+
+
 async def what_waits_in_queues_of_others_stays_there(stage: Stage) -> None:
     await stage.workers("w1", "w2")
     await _limit(stage, concurrency=1)
@@ -202,5 +218,6 @@ CASES: tuple[Case, ...] = (
     an_id_that_is_used_again_waits_again,
     what_waits_hides_nothing,
     what_waits_can_be_changed,
+    another_life_waits_in_its_own_place,
     what_waits_in_queues_of_others_stays_there,
 )

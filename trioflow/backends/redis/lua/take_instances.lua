@@ -158,7 +158,7 @@ local function look_into_lines(queue, priorities, found)
         if most <= 0 then
           return true
         end
-        local row = not excluded_ids[id] and row_in_line(id, workflow, line)
+        local row = not excluded_ids[id] and row_in_line(id, line)
         if row then
           most = most - 1
           found[#found + 1] = {
