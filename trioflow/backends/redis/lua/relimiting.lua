@@ -86,9 +86,11 @@ local function store_limit(version, kind, name, limit, per, has_key)
     for _, status in ipairs({ 'running', 'suspended' }) do
       for _, id in ipairs(redis.call('ZRANGE', P .. 'status:' .. status, 0, -1)) do
         local row = redis.call(
-          'HMGET', P .. 'i:' .. id, 'workflow', 'life', 'turns', 'execution', 'first', 'worker', 'deaths'
+          'HMGET', P .. 'i:' .. id, 'workflow', 'life', 'turns', 'execution', 'first', 'worker', 'deaths',
+          'queue', 'priority'
         )
-        if row[1] == name then
+        local waits = redis.call('ZSCORE', P .. 'waits' .. lane(row[8] or '', row[9]), id)
+        if row[1] == name and not waits then
           local begun = row[3] ~= '0' or (row[5] or '1') ~= row[4] or (row[6] or '') ~= ''
             or (row[7] or '') ~= ''
           if begun then

@@ -148,7 +148,8 @@ class State:
             for row in self.instances.values():
                 if row.new.workflow == limit.name:
                     begun = bool(row.turns) or row.worker is not None or row.suspect
-                    if begun or row.execution > row.first_execution:
+                    waits = (row.new.id, row.new.life, row.execution) in limiting.waiting
+                    if not waits and (begun or row.execution > row.first_execution):
                         limiting.admitted.add((row.new.id, row.new.life))
 
     def remove_limit(self, kind: str, name: str) -> bool:
@@ -164,6 +165,7 @@ class State:
             for row in self.instances.values():
                 if row.new.workflow == name:
                     limiting.admitted.discard((row.new.id, row.new.life))
+                    limiting.waiting.discard((row.new.id, row.new.life, row.execution))
         return True
 
     def forget_keys(self, limit: Limit) -> None:
