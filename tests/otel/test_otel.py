@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import pytest
 import trio
 from opentelemetry import trace
@@ -338,3 +342,32 @@ def test_a_traceparent_is_read_as_the_w3c_says():
         theirs = trace.get_current_span(context).get_span_context()
         ours = parent_in({"traceparent": traceparent})
         assert ours == (theirs if theirs.is_valid else None), traceparent
+
+
+FORKS = """
+import os, threading, warnings
+warnings.simplefilter("ignore", DeprecationWarning)  # of 3.12: there is a thread
+from trioflow.otel import OpenTelemetry
+
+otel = OpenTelemetry()
+held, end = threading.Event(), threading.Event()
+
+def hold():
+    with otel._lock:
+        held.set()
+        end.wait()
+
+threading.Thread(target=hold).start()
+held.wait()
+child = os.fork()
+if not child:
+    os._exit(0 if otel._lock.acquire(timeout=30) else 1)
+end.set()
+assert os.waitpid(child, 0)[1] == 0
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
+def test_a_child_does_not_wait_for_a_thread_that_it_has_not():
+    done = subprocess.run([sys.executable, "-c", FORKS], check=False, timeout=50)
+    assert done.returncode == 0

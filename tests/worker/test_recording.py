@@ -8,11 +8,12 @@ import subprocess
 import sys
 import threading
 
+import anyio.to_thread
 import pytest
 import trio
 import trio.testing
 
-from trioflow import Registry, _recording, open_client, open_worker
+from trioflow import Registry, _observe, _recording, open_client, open_worker
 from trioflow._observe import Observers
 from trioflow._recording import BackgroundObserver
 from trioflow.backends.memory import MemoryBackend
@@ -219,6 +220,56 @@ async def test_flush_of_an_observer_of_ones_own_is_called_too(caplog):
         await worker.client.run(part, 3)
     assert own.flushed == 1
     assert "failed to record what it was told" in caplog.text
+
+
+class Ends:
+    """Does something when the worker ends."""
+
+    def __init__(self, flush):
+        self.flush = flush
+
+    def observe(self, observation):
+        pass
+
+
+async def test_what_leaves_flush_ends_no_worker(host, caplog):
+    def leave(*, timeout):
+        raise SystemExit(3)
+
+    notes = Notes()
+    async with open_worker("memory://", registry=flows, observers=[Ends(leave), notes]) as worker:
+        await worker.client.run(part, 3)
+    assert "failed to record what it was told" in caplog.text
+    assert any(isinstance(each, ExecutionEnded) for each in notes.items)
+
+
+async def test_a_worker_ends_though_a_flush_does_not(host, monkeypatch, caplog):
+    monkeypatch.setattr(_observe, "_LONGEST_FLUSH", 0.01)
+    end = threading.Event()
+    stuck = Ends(end.wait)
+    async with open_worker("memory://", registry=flows, observers=[stuck]) as worker:
+        await worker.client.run(part, 3)
+    assert "does not end recording" in caplog.text
+    end.set()
+
+
+async def test_what_could_not_be_recorded_in_time_is_told(caplog):
+    late = Ends(lambda *, timeout: False)
+    async with open_worker("memory://", registry=flows, observers=[late]) as worker:
+        await worker.client.run(part, 3)
+    assert "could not record all that it was told in 5 seconds" in caplog.text
+
+
+@pytest.mark.usefixtures("held_back")
+async def test_a_worker_ends_though_there_can_be_no_more_threads(monkeypatch):
+    async def no_thread(*args, **options):
+        raise RuntimeError("can't start new thread")
+
+    notes = Notes()
+    async with open_worker("memory://", registry=flows, observers=[notes]) as worker:
+        await worker.client.run(part, 3)
+        monkeypatch.setattr(anyio.to_thread, "run_sync", no_thread)
+    assert any(isinstance(each, ExecutionEnded) for each in notes.items)
 
 
 def test_one_whose_observe_is_its_own_is_told_by_that():
