@@ -126,10 +126,10 @@ class LimitQueries:
     stop_waiting = "DELETE FROM waiting WHERE id = ?"
     forget_waiting = "DELETE FROM waiting WHERE workflow = ?"
     dismiss_all = "DELETE FROM admitted WHERE workflow = ?"
-    # What has made a turn, is held, or was when its worker died; and does not wait for a place.
+    # What has made a turn, is held, or was when its worker died.
     begun = f"""SELECT id, life FROM instances WHERE finished_at IS NULL AND workflow = ?
-        AND level > {WAITING_BELOW} AND (turns > 0 OR execution > first_execution
-            OR worker IS NOT NULL OR deaths > 0 OR level < priority)"""  # noqa: S608 - our number
+        AND (turns > 0 OR execution > first_execution OR worker IS NOT NULL OR deaths > 0
+            OR level < priority AND level > {WAITING_BELOW})"""  # noqa: S608 - our number
 
     def __init__(self, dialect: Dialect) -> None:
         self.keys_after = dialect.query(dialect.keys_after())

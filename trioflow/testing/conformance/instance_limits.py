@@ -212,6 +212,7 @@ async def what_begins_with_turns_needs_a_place_too(stage: Stage) -> None:
     for id in "de":
         assert await stage.backend.fork(new(id), begin)
         await stage.pass_time(0.01)
+    await _limit(stage, concurrency=1)  # nobody has begun, though they have turns
     assert await stage.take_ids() == ["a"]
     assert await stage.take_ids() == []
     await stage.stored(step("a", 1, execution=2, leased=False, due=True))

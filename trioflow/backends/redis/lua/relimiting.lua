@@ -80,17 +80,15 @@ local function store_limit(version, kind, name, limit, per, has_key)
     redis.call('DEL', P .. 'limit:' .. field)
   end
   redis.call('HSET', P .. 'limits', '=version', version, field, limit)
-  if kind == 'workflow' then
+  if kind == 'workflow' and not stored then -- otherwise it is known who has begun
     local key = P .. 'admitted:' .. name
     redis.call('DEL', key)
     for _, status in ipairs({ 'running', 'suspended' }) do
       for _, id in ipairs(redis.call('ZRANGE', P .. 'status:' .. status, 0, -1)) do
         local row = redis.call(
-          'HMGET', P .. 'i:' .. id, 'workflow', 'life', 'turns', 'execution', 'first', 'worker', 'deaths',
-          'queue', 'priority'
+          'HMGET', P .. 'i:' .. id, 'workflow', 'life', 'turns', 'execution', 'first', 'worker', 'deaths'
         )
-        local waits = redis.call('ZSCORE', P .. 'waits' .. lane(row[8] or '', row[9]), id)
-        if row[1] == name and not waits then
+        if row[1] == name then
           local begun = row[3] ~= '0' or (row[5] or '1') ~= row[4] or (row[6] or '') ~= ''
             or (row[7] or '') ~= ''
           if begun then
@@ -99,7 +97,7 @@ local function store_limit(version, kind, name, limit, per, has_key)
         end
       end
     end
-  elseif not has_key and stored then
+  elseif kind ~= 'workflow' and not has_key and stored then
     forget_keys(stored)
   end
 end

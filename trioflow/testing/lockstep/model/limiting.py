@@ -24,7 +24,6 @@ class Limiting:
         begun: Until when each beginning counts, of each limit that has a rate.
         turns: The last key of each queue.
         admitted: The instances of limited workflows that have begun, with their lives.
-        waiting: Those that were found to have no place, with their lives and executions.
         kept: Places that workers keep.
     """
 
@@ -35,7 +34,6 @@ class Limiting:
     )
     turns: dict[str, str] = field(default_factory=dict[str, str])
     admitted: set[tuple[str, str]] = field(default_factory=set[tuple[str, str]])
-    waiting: set[tuple[str, str, int]] = field(default_factory=set[tuple[str, str, int]])
     kept: dict[tuple[str, str], KeptSlot] = field(default_factory=dict[tuple[str, str], KeptSlot])
 
     def seen(self) -> Limits:

@@ -144,12 +144,11 @@ class State:
         if before is not None and limit.key is None:
             self.forget_keys(before)
         limiting.changes += 1
-        if limit.kind == "workflow":
+        if limit.kind == "workflow" and before is None:  # otherwise it is known who has begun
             for row in self.instances.values():
                 if row.new.workflow == limit.name:
                     begun = bool(row.turns) or row.worker is not None or row.suspect
-                    waits = (row.new.id, row.new.life, row.execution) in limiting.waiting
-                    if not waits and (begun or row.execution > row.first_execution):
+                    if begun or row.execution > row.first_execution:
                         limiting.admitted.add((row.new.id, row.new.life))
 
     def remove_limit(self, kind: str, name: str) -> bool:
@@ -165,7 +164,6 @@ class State:
             for row in self.instances.values():
                 if row.new.workflow == name:
                     limiting.admitted.discard((row.new.id, row.new.life))
-                    limiting.waiting.discard((row.new.id, row.new.life, row.execution))
         return True
 
     def forget_keys(self, limit: Limit) -> None:

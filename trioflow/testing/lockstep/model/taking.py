@@ -73,13 +73,11 @@ def _admitted(
         until = None if row.turns else row.wake_at
         if waits and rooms[name] <= 0 and (until is None or until > now):
             outside.append(row)
-            limiting.waiting.add((row.new.id, row.new.life, row.execution))
         elif row.ready(now) and not _apart(row):
             number += 1
             if waits and number <= limit:
                 rooms[name] -= 1
                 limiting.admitted.add((row.new.id, row.new.life))
-                limiting.waiting.discard((row.new.id, row.new.life, row.execution))
     return [row for row in served if row not in outside], outside
 
 
