@@ -328,3 +328,37 @@ assert notes.items == ["before"], notes.items
 def test_a_child_records_what_it_is_told_itself_and_no_more():
     done = subprocess.run([sys.executable, "-c", FORKS], check=False, timeout=50)
     assert done.returncode == 0
+
+
+FORKS_WHILE_RECORDING = """
+import os, threading, warnings
+warnings.simplefilter("ignore", DeprecationWarning)  # of 3.12: there is a thread
+from trioflow._recording import BackgroundObserver
+
+written, inside, forking = threading.Lock(), threading.Event(), threading.Event()
+
+class Notes(BackgroundObserver):
+    def _record(self, items, dropped):
+        with written:
+            inside.set()
+            forking.wait()
+
+notes = Notes(10)
+notes.observe("before")
+inside.wait()
+os.register_at_fork(before=forking.set)  # is called first
+child = os.fork()
+if not child:
+    notes.observe("in the child")
+    with_lock = written.acquire(timeout=30)
+    written.release()
+    os._exit(0 if with_lock and notes.flush(30) else 1)
+assert os.waitpid(child, 0)[1] == 0
+assert notes.flush(30)
+"""
+
+
+@pytest.mark.skipif(not hasattr(__import__("os"), "fork"), reason="there is no fork")
+def test_a_fork_waits_for_what_is_being_recorded():
+    done = subprocess.run([sys.executable, "-c", FORKS_WHILE_RECORDING], check=False, timeout=50)
+    assert done.returncode == 0
