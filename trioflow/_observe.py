@@ -49,7 +49,7 @@ logger = logging.getLogger("trioflow.worker")
 
 # Seconds: an observer begins nothing more after so many, and nobody waits longer for it to end.
 _FLUSHING = 5.0
-_LONGEST_FLUSH = 15.0
+_LONGEST_FLUSH = 8.0
 
 
 class InstanceCreated(msgspec.Struct, frozen=True, kw_only=True):
