@@ -29,6 +29,7 @@ from trioflow import (
     side_effect,
 )
 from trioflow.backends.memory import MemoryBackend
+from trioflow.observers import InstanceCreated
 from trioflow.otel import OpenTelemetry, tracer
 from trioflow.otel.spans import Span, parent_in
 
@@ -342,6 +343,21 @@ def test_a_traceparent_is_read_as_the_w3c_says():
         theirs = trace.get_current_span(context).get_span_context()
         ours = parent_in({"traceparent": traceparent})
         assert ours == (theirs if theirs.is_valid else None), traceparent
+
+
+def test_spans_are_written_though_metrics_cannot_be(caplog):
+    def broken(key):
+        raise OSError("no meter")
+
+    exporter, provider = InMemorySpanExporter(), TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    otel = OpenTelemetry(provider)
+    otel._recorder = broken
+    about = {"life": "1" * 32, "workflow": "part", "queue": "q", "metadata": {}}
+    otel.observe(InstanceCreated(instance="a", stored_at=1.0, **about))
+    assert otel.flush()
+    assert [span.name for span in exporter.get_finished_spans()] == ["start part"]
+    assert "no meter" in caplog.text
 
 
 FORKS = """

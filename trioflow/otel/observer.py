@@ -125,7 +125,10 @@ class OpenTelemetry(BackgroundObserver):
     # --- what happens -----------------------------------------------------------------------
 
     def _record(self, items: list[Observation], dropped: int) -> None:
-        measured(items, dropped).write(self._recorder)
+        try:
+            measured(items, dropped).write(self._recorder)
+        except Exception as exc:  # noqa: BLE001 - the spans are written all the same
+            self._name_failure(exc)
         for item in items:
             self._write_about(item)
 
