@@ -11,6 +11,7 @@ builds the facts.
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable, Sequence
 from functools import partial
 from inspect import iscoroutinefunction
@@ -46,7 +47,9 @@ __all__ = [
 
 logger = logging.getLogger("trioflow.worker")
 
+# Seconds: an observer begins nothing more after so many, and nobody waits longer for it to end.
 _FLUSHING = 5.0
+_LONGEST_FLUSH = 8.0
 
 
 class InstanceCreated(msgspec.Struct, frozen=True, kw_only=True):
@@ -314,21 +317,42 @@ class Observers:
         """Let those that record later record what they were told; others need nothing.
 
         That is done in a thread, since it may take a moment, and begins nothing more after some
-        seconds.
+        seconds. One that does not end is left to itself.
         """
         for observer in self._observers:
             flush = getattr(observer, "flush", None)
             if callable(flush):
                 with anyio.CancelScope(shield=True):
                     # A limit of its own: nothing could end the wait for a place among others.
-                    await anyio.to_thread.run_sync(
-                        partial(self._flush, observer, flush), limiter=anyio.CapacityLimiter(1)
-                    )
+                    wait = partial(self._flush_in_time, observer, flush)
+                    try:
+                        await anyio.to_thread.run_sync(wait, limiter=anyio.CapacityLimiter(1))
+                    except RuntimeError:  # the interpreter ends, or there are too many threads
+                        self._flush(observer, flush)
+
+    def _flush_in_time(self, observer: Observer, flush: Callable[..., object]) -> None:
+        # In real time, which a test's clock does not have.
+        thread = threading.Thread(
+            target=self._flush, args=(observer, flush), name="trioflow observer's end", daemon=True
+        )
+        thread.start()
+        thread.join(_LONGEST_FLUSH)
+        if thread.is_alive():
+            logger.warning(
+                "observer %r does not end recording what it was told; it is left to itself",
+                observer,
+            )
 
     def _flush(self, observer: Observer, flush: Callable[..., object]) -> None:
         try:
-            flush(timeout=_FLUSHING)
-        except Exception:
+            if flush(timeout=_FLUSHING) is False:
+                logger.warning(
+                    "observer %r could not record all that it was told in %g seconds",
+                    *(observer, _FLUSHING),
+                )
+        except KeyboardInterrupt:
+            raise
+        except BaseException:  # as in `tell`
             logger.exception("observer %r failed to record what it was told", observer)
 
 

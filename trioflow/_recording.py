@@ -27,7 +27,18 @@ _GATHERING = 0.05
 _AT_ONCE = 500
 _IN_TIME = 20
 """So many at once where the time is limited: one may take seconds, to reach a server."""
+_FORKING = 1.0  # seconds that a fork waits for what is being recorded
 _recorders: weakref.WeakSet[BackgroundObserver] = weakref.WeakSet()
+
+
+class _Held(threading.local):
+    """Those that do not record while this thread forks."""
+
+    def __init__(self) -> None:
+        self.recorders: list[BackgroundObserver] = []
+
+
+_held = _Held()
 
 
 class BackgroundObserver(ABC):
@@ -174,11 +185,32 @@ class BackgroundObserver(ABC):
             del recorder
 
     @staticmethod
+    def hold_before_fork() -> None:
+        """Let nobody record: the locks of what it writes to would stay closed in the child."""
+        _held.recorders = [
+            recorder
+            for recorder in list(_recorders)
+            if recorder._recording.acquire(timeout=_FORKING)  # noqa: SLF001
+        ]
+
+    @staticmethod
+    def go_on_in_parent() -> None:
+        """After a fork: record again."""
+        for recorder in _held.recorders:
+            recorder._recording.release()  # noqa: SLF001
+        _held.recorders = []
+
+    @staticmethod
     def begin_anew_in_child() -> None:
         """After a fork: what the parent was told is its to record, and its thread is not here."""
+        _held.recorders = []
         for recorder in list(_recorders):
             recorder._begin_anew()  # noqa: SLF001
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=BackgroundObserver.begin_anew_in_child)
+    os.register_at_fork(
+        before=BackgroundObserver.hold_before_fork,
+        after_in_parent=BackgroundObserver.go_on_in_parent,
+        after_in_child=BackgroundObserver.begin_anew_in_child,
+    )

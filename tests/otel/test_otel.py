@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import pytest
 import trio
 from opentelemetry import trace
@@ -25,6 +29,7 @@ from trioflow import (
     side_effect,
 )
 from trioflow.backends.memory import MemoryBackend
+from trioflow.observers import InstanceCreated
 from trioflow.otel import OpenTelemetry, tracer
 from trioflow.otel.spans import Span, parent_in
 
@@ -338,3 +343,47 @@ def test_a_traceparent_is_read_as_the_w3c_says():
         theirs = trace.get_current_span(context).get_span_context()
         ours = parent_in({"traceparent": traceparent})
         assert ours == (theirs if theirs.is_valid else None), traceparent
+
+
+def test_spans_are_written_though_metrics_cannot_be(caplog):
+    def broken(key):
+        raise OSError("no meter")
+
+    exporter, provider = InMemorySpanExporter(), TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    otel = OpenTelemetry(provider)
+    otel._recorder = broken
+    about = {"life": "1" * 32, "workflow": "part", "queue": "q", "metadata": {}}
+    otel.observe(InstanceCreated(instance="a", stored_at=1.0, **about))
+    assert otel.flush()
+    assert [span.name for span in exporter.get_finished_spans()] == ["start part"]
+    assert "no meter" in caplog.text
+
+
+FORKS = """
+import os, threading, warnings
+warnings.simplefilter("ignore", DeprecationWarning)  # of 3.12: there is a thread
+from trioflow.otel import OpenTelemetry
+
+otel = OpenTelemetry()
+held, end = threading.Event(), threading.Event()
+
+def hold():
+    with otel._lock:
+        held.set()
+        end.wait()
+
+threading.Thread(target=hold).start()
+held.wait()
+child = os.fork()
+if not child:
+    os._exit(0 if otel._lock.acquire(timeout=30) else 1)
+end.set()
+assert os.waitpid(child, 0)[1] == 0
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
+def test_a_child_does_not_wait_for_a_thread_that_it_has_not():
+    done = subprocess.run([sys.executable, "-c", FORKS], check=False, timeout=50)
+    assert done.returncode == 0

@@ -8,11 +8,12 @@ import subprocess
 import sys
 import threading
 
+import anyio.to_thread
 import pytest
 import trio
 import trio.testing
 
-from trioflow import Registry, _recording, open_client, open_worker
+from trioflow import Registry, _observe, _recording, open_client, open_worker
 from trioflow._observe import Observers
 from trioflow._recording import BackgroundObserver
 from trioflow.backends.memory import MemoryBackend
@@ -221,6 +222,56 @@ async def test_flush_of_an_observer_of_ones_own_is_called_too(caplog):
     assert "failed to record what it was told" in caplog.text
 
 
+class Ends:
+    """Does something when the worker ends."""
+
+    def __init__(self, flush):
+        self.flush = flush
+
+    def observe(self, observation):
+        pass
+
+
+async def test_what_leaves_flush_ends_no_worker(host, caplog):
+    def leave(*, timeout):
+        raise SystemExit(3)
+
+    notes = Notes()
+    async with open_worker("memory://", registry=flows, observers=[Ends(leave), notes]) as worker:
+        await worker.client.run(part, 3)
+    assert "failed to record what it was told" in caplog.text
+    assert any(isinstance(each, ExecutionEnded) for each in notes.items)
+
+
+async def test_a_worker_ends_though_a_flush_does_not(host, monkeypatch, caplog):
+    monkeypatch.setattr(_observe, "_LONGEST_FLUSH", 0.01)
+    end = threading.Event()
+    stuck = Ends(end.wait)
+    async with open_worker("memory://", registry=flows, observers=[stuck]) as worker:
+        await worker.client.run(part, 3)
+    assert "does not end recording" in caplog.text
+    end.set()
+
+
+async def test_what_could_not_be_recorded_in_time_is_told(caplog):
+    late = Ends(lambda *, timeout: False)
+    async with open_worker("memory://", registry=flows, observers=[late]) as worker:
+        await worker.client.run(part, 3)
+    assert "could not record all that it was told in 5 seconds" in caplog.text
+
+
+@pytest.mark.usefixtures("held_back")
+async def test_a_worker_ends_though_there_can_be_no_more_threads(monkeypatch):
+    async def no_thread(*args, **options):
+        raise RuntimeError("can't start new thread")
+
+    notes = Notes()
+    async with open_worker("memory://", registry=flows, observers=[notes]) as worker:
+        await worker.client.run(part, 3)
+        monkeypatch.setattr(anyio.to_thread, "run_sync", no_thread)
+    assert any(isinstance(each, ExecutionEnded) for each in notes.items)
+
+
 def test_one_whose_observe_is_its_own_is_told_by_that():
     class Chosen(Notes):
         def observe(self, observation, /):
@@ -276,4 +327,38 @@ assert notes.items == ["before"], notes.items
 @pytest.mark.skipif(not hasattr(__import__("os"), "fork"), reason="there is no fork")
 def test_a_child_records_what_it_is_told_itself_and_no_more():
     done = subprocess.run([sys.executable, "-c", FORKS], check=False, timeout=50)
+    assert done.returncode == 0
+
+
+FORKS_WHILE_RECORDING = """
+import os, threading, warnings
+warnings.simplefilter("ignore", DeprecationWarning)  # of 3.12: there is a thread
+from trioflow._recording import BackgroundObserver
+
+written, inside, forking = threading.Lock(), threading.Event(), threading.Event()
+
+class Notes(BackgroundObserver):
+    def _record(self, items, dropped):
+        with written:
+            inside.set()
+            forking.wait()
+
+notes = Notes(10)
+notes.observe("before")
+inside.wait()
+os.register_at_fork(before=forking.set)  # is called first
+child = os.fork()
+if not child:
+    notes.observe("in the child")
+    with_lock = written.acquire(timeout=30)
+    written.release()
+    os._exit(0 if with_lock and notes.flush(30) else 1)
+assert os.waitpid(child, 0)[1] == 0
+assert notes.flush(30)
+"""
+
+
+@pytest.mark.skipif(not hasattr(__import__("os"), "fork"), reason="there is no fork")
+def test_a_fork_waits_for_what_is_being_recorded():
+    done = subprocess.run([sys.executable, "-c", FORKS_WHILE_RECORDING], check=False, timeout=50)
     assert done.returncode == 0

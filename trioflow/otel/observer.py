@@ -86,14 +86,17 @@ class OpenTelemetry(BackgroundObserver):
         self._tracer: Any = None
         self._attempt_tracer: trace.Tracer | None = None
         self._ids = ChosenIds()
-        # Of each execution by their ids, with the turn that has ended them.
-        self._unstored: dict[tuple[str, int], dict[int, tuple[int, Span]]] = {}
-        self._lock = threading.Lock()  # for those: workflows add to them, in other threads
         self._instruments = _instruments(meter_provider)
         self._records: dict[Key, _Record] = {}
         self._queues: Sequence[QueueStats] = ()
         self._measures_queues = False
         self._meters = meter_provider
+
+    def _begin_anew(self) -> None:
+        super()._begin_anew()
+        # Of each execution by their ids, with the turn that has ended them.
+        self._unstored: dict[tuple[str, int], dict[int, tuple[int, Span]]] = {}
+        self._lock = threading.Lock()  # for those: workflows add to them, in other threads
 
     def __repr__(self) -> str:
         return "<OpenTelemetry>"
@@ -122,7 +125,10 @@ class OpenTelemetry(BackgroundObserver):
     # --- what happens -----------------------------------------------------------------------
 
     def _record(self, items: list[Observation], dropped: int) -> None:
-        measured(items, dropped).write(self._recorder)
+        try:
+            measured(items, dropped).write(self._recorder)
+        except Exception as exc:  # noqa: BLE001 - the spans are written all the same
+            self._name_failure(exc)
         for item in items:
             self._write_about(item)
 

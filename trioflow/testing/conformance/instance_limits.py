@@ -8,6 +8,7 @@ from typing import Any
 
 from trioflow._model.limits import Limit
 from trioflow.backends.commits import CommitFailure
+from trioflow.backends.resets import Beginning, Reset
 from trioflow.testing.conformance.stage import DONE, TERMINATED, Case, Stage, new, step
 
 
@@ -34,11 +35,12 @@ async def what_is_overdue_waits_for_no_place(stage: Stage) -> None:
     assert [one.id for one in taken.instances] == ["late"]
     assert taken.next_at is not None
     assert before + 999 <= taken.next_at <= after + 1001
-    # It has taken no place, and needs none for what it still has to do.
+    # From then on it counts, and is taken for what it still has to do.
     await stage.stored(step("late", 0, leased=False, due=True))
     assert await stage.take_ids("w2") == ["late"]
-    assert await stage.take_ids("w2") == []
     await stage.stored(step("a", 0, closing=DONE))
+    assert await stage.take_ids("w1") == []
+    await stage.stored(step("late", 1, closing=DONE), worker="w2")
     assert await stage.take_ids("w1") == ["later"]
 
 
@@ -176,6 +178,55 @@ async def what_waits_can_be_changed(stage: Stage) -> None:
     assert begun == ["d", "e", "b", "c"]
 
 
+async def another_life_waits_in_its_own_place(stage: Stage) -> None:
+    await stage.workers("w1")
+    await _limit(stage, concurrency=1)
+    await stage.create("a")
+    await stage.create("b", "c", "d", priority=3)
+    assert await stage.take_ids() == ["b"]
+    assert await stage.take_ids() == []
+    assert await stage.backend.terminate("c", TERMINATED) == "done"
+    await stage.create("c", life="second")
+    assert await stage.take_ids() == []
+    assert await stage.backend.terminate("b", TERMINATED) == "done"
+    assert await stage.take_ids() == ["d"]
+    await _limit(stage, concurrency=9)
+    assert await stage.take_ids() == ["a", "c"]  # each of them once
+
+
+async def what_begins_with_turns_needs_a_place_too(stage: Stage) -> None:
+    await stage.workers("w1")
+    await _limit(stage, concurrency=1)
+    for id in "abcz":
+        await stage.create(id)
+        assert await stage.take_ids() == [id]
+        await stage.stored(step(id, 0))
+        await stage.stored(step(id, 1, closing=DONE))
+    # A timer of theirs is over, which is no timeout.
+    begin = Beginning(turns=[b"{}"], events=1, carried=b"[]", wake_at=stage.backend.now() - 1)
+    values: dict[str, Any] = {"turns": 2, "inbox": [], "life": "", "execution": 1}
+    for id in "abc":
+        reset = Reset(id=id, ending=b"{}", beginning=begin, outcome=TERMINATED, **values)
+        assert await stage.backend.reset(reset) == "done"
+        await stage.pass_time(0.01)
+    for id in "de":
+        assert await stage.backend.fork(new(id), begin)
+        await stage.pass_time(0.01)
+    await _limit(stage, concurrency=1)  # nobody has begun, though they have turns
+    assert await stage.take_ids() == ["a"]
+    assert await stage.take_ids() == []
+    await stage.stored(step("a", 1, execution=2, leased=False, due=True))
+    assert await stage.take_ids() == ["a"]
+    assert await stage.backend.terminate("a", TERMINATED) == "done"
+    assert await stage.take_ids() == ["b"]
+    await _limit(stage, concurrency=2)  # those that wait are not counted
+    assert await stage.take_ids() == ["c"]
+    await stage.stored(step("b", 1, execution=2, closing=DONE))
+    assert await stage.take_ids() == ["d"]
+    assert await stage.backend.remove_limit("workflow", "flow")
+    assert await stage.take_ids() == ["e"]
+
+
 async def what_waits_in_queues_of_others_stays_there(stage: Stage) -> None:
     await stage.workers("w1", "w2")
     await _limit(stage, concurrency=1)
@@ -202,5 +253,7 @@ CASES: tuple[Case, ...] = (
     an_id_that_is_used_again_waits_again,
     what_waits_hides_nothing,
     what_waits_can_be_changed,
+    another_life_waits_in_its_own_place,
+    what_begins_with_turns_needs_a_place_too,
     what_waits_in_queues_of_others_stays_there,
 )

@@ -80,7 +80,7 @@ local function store_limit(version, kind, name, limit, per, has_key)
     redis.call('DEL', P .. 'limit:' .. field)
   end
   redis.call('HSET', P .. 'limits', '=version', version, field, limit)
-  if kind == 'workflow' then
+  if kind == 'workflow' and not stored then -- otherwise it is known who has begun
     local key = P .. 'admitted:' .. name
     redis.call('DEL', key)
     for _, status in ipairs({ 'running', 'suspended' }) do
@@ -97,7 +97,7 @@ local function store_limit(version, kind, name, limit, per, has_key)
         end
       end
     end
-  elseif not has_key and stored then
+  elseif kind ~= 'workflow' and not has_key and stored then
     forget_keys(stored)
   end
 end

@@ -22,7 +22,7 @@ if kind == 'workflow' then
     for _, priority in ipairs(priorities) do
       local line = line_name(queue, priority, name)
       for _, id in ipairs(redis.call('ZRANGE', P .. line, 0, -1)) do
-        local row = row_in_line(id, name, line)
+        local row = row_in_line(id, line)
         if row then
           come_back(id, row)
         end

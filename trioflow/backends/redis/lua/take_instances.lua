@@ -53,10 +53,10 @@ local function is_outside(id, workflow, life)
     and redis.call('HGET', P .. 'admitted:' .. workflow, id) ~= (life or '')
 end
 
--- Return whether one that has to be admitted may be taken all the same, given its turns and wake_at:
--- its time is over, so it is taken to be ended; or it was, and has turns since then.
-local function is_overdue(turns, wake_at)
-  return (tonumber(turns) or 0) > 0 or (tonumber(wake_at) or INF) <= now
+-- Return when the time is over of one that waits, if that is known, given its turns and wake_at: with
+-- turns, after a reset or as a fork, that is any timer's.
+local function timeout_at(turns, wake_at)
+  return turns == '0' and tonumber(wake_at or '') or nil
 end
 
 local living = {}
@@ -87,18 +87,19 @@ local function look_for_free(place, queue, priority, most, found)
     elseif not (excluded[row[1]] or excluded_ids[id]) then
       if at > now - asked.sticky and is_left_to_another(row[2]) then
         next_at = earlier(next_at, at + asked.sticky)
-      elseif is_outside(id, row[1], row[3]) and not is_overdue(row[4], row[5]) then
-        local before = of_workflow[row[1]] or 0
-        if before < rooms[row[1]] then -- which is for the best ones, see `admit`
-          of_workflow[row[1]] = before + 1
+      elseif is_outside(id, row[1], row[3]) then
+        local before, until_at = of_workflow[row[1]] or 0, timeout_at(row[4], row[5])
+        local overdue = until_at and until_at <= now -- so it is taken to be ended
+        if overdue or before < rooms[row[1]] then -- which is for the best ones, see `admit`
+          of_workflow[row[1]] = before + (overdue and 0 or 1)
           found[#found + 1] = {
             id = id, at = at, place = place, priority = priority, life = row[3] or '',
-            outside = row[1], wake_at = tonumber(row[5] or ''),
+            outside = row[1], wake_at = until_at, overdue = overdue,
           }
+          of_place = of_place + (overdue and 1 or 0)
         else
           number_aside = number_aside + 1
-          local waiting = { workflow = row[1], queue = queue, wake_at = tonumber(row[5] or '') }
-          put_aside(id, at, waiting, priority)
+          put_aside(id, at, { workflow = row[1], queue = queue, wake_at = until_at }, priority)
         end
       else
         found[#found + 1] = { id = id, at = at, place = place, priority = priority }
@@ -158,7 +159,7 @@ local function look_into_lines(queue, priorities, found)
         if most <= 0 then
           return true
         end
-        local row = not excluded_ids[id] and row_in_line(id, workflow, line)
+        local row = not excluded_ids[id] and row_in_line(id, line)
         if row then
           most = most - 1
           found[#found + 1] = {
@@ -189,7 +190,7 @@ local function admit(sorted)
   end
   local kept = {}
   for _, one in ipairs(sorted) do
-    if not one.outside or rooms[one.outside] > 0 then
+    if not one.outside or one.overdue or rooms[one.outside] > 0 then
       kept[#kept + 1] = one
       if one.outside and #kept <= limit then
         rooms[one.outside] = rooms[one.outside] - 1

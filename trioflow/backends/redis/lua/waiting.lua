@@ -42,9 +42,9 @@ local function waiting_row(id, key, matches)
   return row
 end
 
-local function row_in_line(id, workflow, key)
+local function row_in_line(id, key)
   return waiting_row(id, key, function(row)
-    return row.workflow == workflow
+    return line_name(row.queue, row.priority, row.workflow) == key -- not that of an earlier life
   end)
 end
 

@@ -10,9 +10,10 @@ is (see `leases`), and writes a row into ``waiting``, which has the order. From 
 of those that wait as many as there is room for. ``ready_at`` stays, so that to everybody else they
 are what they were: ready, and not taken.
 
-What waits comes back when it is taken, when its time is over (it is taken to be ended, and needs no
-place), and when the limit is removed. A row in ``waiting`` means nothing if the instance's level
-says something else.
+What waits comes back when it is taken, when its time is over (it is taken to be ended, whether
+there is a place or not), and when the limit is removed. Of what begins with turns, after a reset or
+as a fork, it is not known when its time is over: it waits for its place. A row in ``waiting`` means
+nothing if the instance's level says something else.
 """
 
 from __future__ import annotations
@@ -160,7 +161,7 @@ class Admission:
             workflow = row[_WORKFLOW]
             if not self._is_outside(row):
                 kept.append(row)
-            elif room[workflow] > 0:
+            elif room[workflow] > 0 or self._is_overdue(row):
                 kept.append(row)
                 if len(kept) <= self._most:
                     room[workflow] -= 1
@@ -180,11 +181,14 @@ class Admission:
         return kept[: self._most + 1]
 
     def _is_outside(self, row: Sequence[Any]) -> bool:
-        """Return whether it needs a place. What was overdue when it was taken has turns."""
-        if row[_WORKFLOW] not in self._room or row[TURNS] > 0:
-            return False
-        overdue = row[WAKE_AT] is not None and row[WAKE_AT] <= self._now
-        return not overdue and (row[_ID], row[LIFE_OF_TAKEN]) not in self._admitted
+        """Return whether it needs a place."""
+        limited = row[_WORKFLOW] in self._room
+        return limited and (row[_ID], row[LIFE_OF_TAKEN]) not in self._admitted
+
+    def _is_overdue(self, row: Sequence[Any]) -> bool:
+        """Return whether its time is over."""
+        until = _timeout_at(row)
+        return until is not None and until <= self._now
 
     def _put_aside(self, rows: Sequence[Any]) -> None:
         self.aside = True
@@ -192,7 +196,7 @@ class Admission:
         values: list[Any] = []
         for row in rows:
             values += (row[_ID], row[LIFE_OF_TAKEN], row[_WORKFLOW], row[_QUEUE], -row[PRIORITY])
-            values += (row[READY_AT], row[_SEQ], row[WAKE_AT])
+            values += (row[READY_AT], row[_SEQ], _timeout_at(row))
         self._store.write(WAITED, [row[_ID] for row in rows])  # of an earlier life of an id
         self._store.write(WAIT, values)
         self._store.write(PUT_ASIDE, [row[_SEQ] for row in rows])
@@ -210,6 +214,12 @@ def _room(store: SqlStore, limit: Limit) -> tuple[int, set[tuple[str, str]], lis
             begun.add((instance, life))
     assert limit.concurrency is not None
     return limit.concurrency - len(begun), begun, gone
+
+
+def _timeout_at(row: Sequence[Any]) -> float | None:
+    """Return when its time is over, if that is known: with turns, ``wake_at`` is any timer's."""
+    at: float | None = None if row[TURNS] else row[WAKE_AT]
+    return at
 
 
 def _by_rank(row: Sequence[Any]) -> tuple[Any, ...]:

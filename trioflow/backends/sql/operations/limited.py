@@ -96,7 +96,7 @@ def set_limit(store: SqlStore, limit: Limit) -> None:
         store.execute(queries.insert, *values)
         if limit.key is None and before is not None:
             _forget_keys(store, before)
-        if limit.kind == "workflow":
+        if limit.kind == "workflow" and before is None:  # otherwise it is known who has begun
             store.execute(queries.dismiss_all, limit.name)
             begun = store.execute(queries.begun, limit.name).fetchall()
             if begun:

@@ -88,6 +88,7 @@ def _reset(store: SqlStore, reset: Reset) -> ResetResult:
         store.execute(queries.orphan, id)
     size = (len(begin.turns), begin.events, len(begin.inbox))
     kept = (begin.wake_at, begin.carried)
+    store.execute(store.limit_queries.stop_waiting, id)
     store.execute(queries.reset_instance, execution, *size, now, now, *kept, b"", b"", id)
     store.execute(queries.delete_inbox, id)
     drop_activities(store, id)

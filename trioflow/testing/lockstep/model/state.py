@@ -144,7 +144,7 @@ class State:
         if before is not None and limit.key is None:
             self.forget_keys(before)
         limiting.changes += 1
-        if limit.kind == "workflow":
+        if limit.kind == "workflow" and before is None:  # otherwise it is known who has begun
             for row in self.instances.values():
                 if row.new.workflow == limit.name:
                     begun = bool(row.turns) or row.worker is not None or row.suspect

@@ -42,7 +42,7 @@ def take_instances(
         for row in served
         if row not in apart and (ready_at := row.ready_at) is not None
     ]
-    overdue = [(row, at) for row in waiting if row.ready(now) and (at := row.wake_at) is not None]
+    overdue = [(row, at) for row in waiting if not row.turns and (at := row.wake_at) is not None]
     return _taken(worker, [*offers, *overdue], limit, apart, now)
 
 
@@ -51,7 +51,7 @@ def _admitted(
 ) -> tuple[list[Instance], list[Instance]]:
     """Leave out what waits for an instance of its workflow to end; admit what does not.
 
-    What is overdue, or was when it was taken, does not wait.
+    What is overdue does not wait, if it has no turns yet.
 
     Returns:
         What may be taken, and what has to wait.
@@ -61,17 +61,17 @@ def _admitted(
     for (kind, name), one in limiting.limits.items():
         if kind == "workflow" and one.concurrency is not None:
             there = [row for row in state.instances.values() if row.new.workflow == name]
-            begun = [row for row in there if row.status not in ENDED and _named(row, limiting)]
-            rooms[name] = one.concurrency - len(begun)
+            gone = {(row.new.id, row.new.life) for row in there if row.status in ENDED}
+            limiting.admitted -= gone
+            rooms[name] = one.concurrency - sum(_named(row, limiting) for row in there)
     best = sorted(served, key=lambda row: (-row.new.priority, row.ready_at or 0.0))
     number = 0
     outside: list[Instance] = []
     for row in best:
         name = row.new.workflow
-        waits = name in rooms and not _named(row, limiting)
-        waits = waits and row.ready(now) and not row.turns
-        waits = waits and (row.wake_at is None or row.wake_at > now)
-        if waits and rooms[name] <= 0:
+        waits = name in rooms and not _named(row, limiting) and row.ready(now)
+        until = None if row.turns else row.wake_at
+        if waits and rooms[name] <= 0 and (until is None or until > now):
             outside.append(row)
         elif row.ready(now) and not _apart(row):
             number += 1
