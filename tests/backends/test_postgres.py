@@ -20,6 +20,7 @@ from trioflow._model.events import ParentRef  # noqa: E402
 from trioflow.backends._common.server_clock import ServerClock  # noqa: E402
 from trioflow.backends.commits import InstanceCommit, NewInstance, Unit  # noqa: E402
 from trioflow.backends.filters import InstanceFilter  # noqa: E402
+from trioflow.backends.postgres import notifier  # noqa: E402
 from trioflow.backends.postgres import schema as postgres_schema  # noqa: E402
 from trioflow.backends.postgres.backend import PostgresBackend  # noqa: E402
 from trioflow.backends.postgres.connection import PgConnection  # noqa: E402
@@ -248,7 +249,8 @@ async def test_connections_are_made_by_a_function(url, schema):
 
 
 @pytest.mark.parametrize("pooled", [False, True])
-async def test_another_backend_is_woken(url, schema, pooled):
+async def test_another_backend_is_woken(url, schema, pooled, monkeypatch):
+    monkeypatch.setattr(notifier, "_SAFETY", 60.0)
     pair = [PostgresBackend(url, schema=schema, pooled=pooled) for _ in range(2)]
     async with opened(*pair) as (one, other):
         # Until it listens.
@@ -257,18 +259,19 @@ async def test_another_backend_is_woken(url, schema, pooled):
             seen = other.changes()
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(one.create, [new(f"a{number}")])
-                with trio.fail_after(2):  # sooner than it would look by itself
+                with trio.fail_after(30):  # sooner than it would look by itself
                     await other.wait_change(seen, 60)
             assert other.changes() != seen
 
 
-async def test_listening_goes_on_after_a_lost_connection(url, schema, admin):
+async def test_listening_goes_on_after_a_lost_connection(url, schema, admin, monkeypatch):
+    monkeypatch.setattr(notifier, "_SAFETY", 60.0)
     pair = [backend_on(url, schema) for _ in range(2)]
     async with opened(*pair) as (one, other):
         await other.wait_change(other.changes(), 2)
         assert end_sessions(admin, schema)
         seen = other.changes()
-        with trio.fail_after(3):
+        with trio.fail_after(30):
             await other.wait_change(seen, 60)  # it listens again
             seen = other.changes()
             await one.create([new("a")])
