@@ -3,6 +3,10 @@
 It wakes at the earliest of three times: when an attempt has to have stopped, or has been silent for
 too long; when it is time to look for what waits in a lane that stands still; and when it is time to
 look at what was said with ``heartbeat()``. What then follows is the runner's business.
+
+Nobody is judged silent because the loop or the machine stood still: an attempt could then not say
+anything, or has not been heard yet. That shows in a wake that comes late. After such one each
+attempt has some time to be heard; but not again and again, where every wake comes late.
 """
 
 from __future__ import annotations
@@ -18,7 +22,11 @@ from trioflow._worker.activities.pulse import INTERVAL
 
 __all__ = ["Overseen", "Overseer"]
 
-_LOOK = 0.25  # seconds between two looks for what waits in a lane that stands still
+# Seconds.
+_LOOK = 0.25  # between two looks for what waits in a lane that stands still
+_LATE = 0.1  # between the time of a wake and the wake, if the loop stood still
+_HEARING = 1.0  # for attempts to be heard after that,
+_APART = 10.0  # once in so many
 
 
 class Overseen(Protocol):
@@ -53,6 +61,7 @@ class Overseer:
         self._talking: dict[Run, None] = {}
         self._look_at = self._listen_at = math.inf
         self._alarm, self._alarm_at = anyio.Event(), math.inf
+        self._late_at = -math.inf  # when it woke late, and some are still heard
         self._scope = anyio.CancelScope()
 
     def watch_limit(self, run: Run, deadline: float) -> None:
@@ -99,6 +108,8 @@ class Overseer:
                 with anyio.move_on_after(self._alarm_at - self._clock()):
                     await self._alarm.wait()
                 now = self._clock()
+                if now - self._alarm_at > _LATE and now - self._late_at > _APART:
+                    self._late_at = now
                 for run in [run for run in self._due if run.due <= now]:
                     self._end_time(run, now)
                 if self._look_at <= now:
@@ -115,7 +126,11 @@ class Overseer:
             del self._due[run]
             self._overseen.overdue(run)
         elif run.pulse is not None and run.pulse.silent_at <= now:
-            self._overseen.silent(run)
+            hearing_until = self._late_at + min(_HEARING, run.pulse.silence)
+            if hearing_until > now:
+                run.due = min(run.over_at, hearing_until)
+            else:
+                self._overseen.silent(run)
         else:  # it has said something since
             self.watch_limit(run, run.over_at)
 
