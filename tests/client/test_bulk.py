@@ -176,7 +176,7 @@ async def test_those_that_have_failed_are_reset_with_code_that_was_mended(clock)
     async with serving(backend, mended) as client:
         report = await client.reset(workflow="adds", reason="it is written")
         assert (report.done, report.passed, [*report.refused]) == (3, 0, ["x0"])
-        assert "shared lock:adds" in report.refused["x0"]
+        assert "the lock 'adds'" in report.refused["x0"]
         results = [await client.handle(f"x{n}").result() for n in (1, 2, 3)]
         assert results == [2, 3, 4]
         assert (await client.handle("x0").describe()).status == "failed"
@@ -247,7 +247,7 @@ async def test_what_has_failed_is_reset(cached):
         broken.clear()
         report = await client.reset(id_prefix="f", reason="mended")
         assert (report.done, report.passed, [*report.refused]) == (2, 0, ["f1"])
-        assert "shared lock:door" in report.refused["f1"]
+        assert "the lock 'door'" in report.refused["f1"]
         assert [await start[n].result() for n in (0, 2)] == ["mended"] * 2
         assert (await start[0].describe()).earlier[0].status == "reset"
         assert await client.count(status="terminated") == 1

@@ -22,10 +22,10 @@ class Asked:
 
 async def test_each_name_is_asked_for_once():
     backend = Asked()
-    waits = ["shared lock:a", "shared semaphore:b", "signal 'a'", "shared lock:a"]
+    waits = ["the lock 'a'", "the semaphore 'b'", "signal 'a'", "the lock 'a'"]
     tasks = [TaskInfo(f"0.{n}", "0", "f", each, "") for n, each in enumerate(waits)]
     told = await with_holders(backend, tasks)
-    held = "shared lock:a, held by x, y"
-    assert [each.waits_for for each in told] == [held, "shared semaphore:b", "signal 'a'", held]
+    held = "the lock 'a', held by x, y"
+    assert [each.waits_for for each in told] == [held, "the semaphore 'b'", "signal 'a'", held]
     assert [each.path for each in told] == [each.path for each in tasks]
     assert backend.names == ["lock:a", "semaphore:b"]

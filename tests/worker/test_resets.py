@@ -697,7 +697,7 @@ async def test_a_failure_with_a_lock_is_reset_to_before_the_lock(backend):
         await handle.signal(go, "")
         await until_status(handle, "failed")
         with pytest.raises(
-            ArgumentError, match=r"'p' holds or waits for shared .*inner.*turn=1\)$"
+            ArgumentError, match=r"'p' holds or waits for the lock .*inner.*turn=1\)$"
         ):
             await handle.reset()
         shop.mended = True
