@@ -159,7 +159,8 @@ def _send_request(store: SqlStore, message: Message, request: str) -> Effect:
     if _was_made(store, message.instance, life, request):
         return "unchanged"
     if not deliver(store, msgspec.structs.replace(message, life=life), store.clock()):
-        return "finished"
+        # It has ended since, perhaps by what somebody else has asked for with the same request.
+        return "unchanged" if _was_made(store, message.instance, life, request) else "finished"
     store.write(NEW_REQUESTS, [message.instance, life, request])
     return "done"
 
@@ -178,6 +179,8 @@ def _create_and_send(store: SqlStore, new: NewInstance, event: bytes, request: s
             return Reached(row[1], repeated=True)
         if deliver(store, Message(id, event, life=row[1]), store.clock()):
             life, created = row[1], False
+        elif request and _was_made(store, id, row[1], request):  # as in `_send_request`
+            return Reached(row[1], repeated=True)
     if created:
         if not _create(store, [new], reuse=True)[0]:
             raise _Overtaken
