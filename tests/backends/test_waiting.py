@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from tests.stores import ALL, marked, open_store, opened
 from trioflow._model.limits import Limit
 from trioflow.backends.abc import Backend
 from trioflow.backends.commits import NewInstance, Unit
-from trioflow.testing.conformance.stage import TERMINATED, named, step
+from trioflow.backends.resets import Beginning, Reset
+from trioflow.testing.conformance.stage import DONE, TERMINATED, named, step
 
 _FEW, _MANY = 50, 2_000
 
@@ -64,6 +66,45 @@ async def test_looks_cost_the_same_however_many_activities_wait(limit, store, tm
     few, many = costs
     assert few > 0
     assert many < 1.5 * few
+
+
+@pytest.mark.parametrize("store", marked(("sqlite", "postgres", "mariadb")))
+async def test_what_is_reset_while_it_waits_leaves_no_row(store, tmp_path, servers):
+    begin = Beginning(turns=[b"{}"], events=1, carried=b"[]")
+    again = Reset(
+        id="a",
+        execution=1,
+        turns=2,
+        ending=b"{}",
+        beginning=begin,
+        outcome=TERMINATED,
+        inbox=[],
+        life="",
+    )
+    async with opened(open_store(store, tmp_path, servers)()) as backend:
+        await backend.register_worker("w", "w")
+        await backend.set_limit(Limit(kind="workflow", name="flow", concurrency=1))
+        await backend.create([NewInstance("a", "flow", "default", b"[]")])
+        await _take(backend)
+        for commit in (step("a", 0), step("a", 1, closing=DONE)):
+            assert await backend.commit("w", [Unit(instances=[commit])]) == [None]
+        await backend.create([NewInstance("b", "flow", "default", b"[]")])
+        await _take(backend)
+        assert await backend.reset(again) == "done"
+        assert (await _take(backend)).instances == []
+        assert await _rows_of_waiting(backend) == ["a"]
+        again = msgspec.structs.replace(again, execution=2, turns=1)
+        assert await backend.reset(again) == "done"
+        assert await _rows_of_waiting(backend) == []
+        assert await backend.terminate("b", TERMINATED) == "done"
+        assert [one.id for one in (await _take(backend)).instances] == ["a"]
+
+
+async def _rows_of_waiting(backend) -> list[str]:
+    def read(store):
+        return store.execute(store.dialect.query("SELECT id FROM waiting")).fetchall()
+
+    return [id for (id,) in await backend._read(read)]
 
 
 async def _take_activities(backend: Backend):
