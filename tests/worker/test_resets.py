@@ -461,8 +461,8 @@ async def test_what_its_code_has_seen_of_itself_stays_so(backend):
 
     async with serving(backend, shop.flows) as client:
         handle = await client.start(looks)
+        await until(lambda: _turns(handle, 2))
         await handle.signal(go, "")
-        await until(lambda: _async(len(shop.calls) == 2))
         await until(lambda: _turns(handle, 4))
         await handle.reset(turn=2)
         await until(lambda: _turns(handle, 4))
@@ -495,6 +495,7 @@ async def test_a_suspended_one_goes_back_to_what_does_not_fit(backend):
     shop(second, "new")
     async with serving(backend, first, cache_size=0) as client:
         handle = await client.start(work.options(id="s"))
+        await until(lambda: _turns(handle, 1))
         await handle.signal(go, "word")
         await until(lambda: _turns(handle, 3))
     async with serving(backend, second) as client:
@@ -631,6 +632,7 @@ async def test_what_is_shared_goes_to_the_next_and_is_not_taken_back(flow):
     async with flow.worker(shop.flows) as worker:
         client = worker.client
         first, second = [await client.start(pays.options(id=id)) for id in ("one", "two")]
+        await until(lambda: _turns(first, 1))
         await first.signal(go, "one")
         await until(lambda: _async(bool(shop.calls)))
         await second.signal(go, "two")
