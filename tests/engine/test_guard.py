@@ -26,7 +26,7 @@ import pytest
 import trio
 
 from trioflow._engine import guard
-from trioflow._engine.guard import step as guard_step
+from trioflow._engine.guard import files
 from trioflow._engine.guard.checks import CHECKS, Check
 from trioflow._engine.guard.codes import CODES
 from trioflow._engine.guard.table import TABLE, Table
@@ -220,25 +220,26 @@ def test_a_module_imported_later_is_found_then(monkeypatch, by_code):
 
 
 def test_user_code_is_what_belongs_to_no_library():
-    assert guard_step.is_user_file(__file__)
-    assert guard_step.is_user_file("/srv/app/shop.py")
-    assert guard_step.is_user_file("<stdin>")
+    assert files.is_user_file(__file__)
+    assert files.is_user_file("/srv/app/shop.py")
+    assert files.is_user_file("<stdin>")
     for module in (threading, trio, anyio, pytest, guard):
-        assert not guard_step.is_user_file(inspect.getfile(module)), module
-    assert not guard_step.is_user_file("<frozen importlib._bootstrap>")
+        assert not files.is_user_file(inspect.getfile(module)), module
+    assert not files.is_user_file("<frozen importlib._bootstrap>")
 
 
-def test_the_package_of_an_installed_workflow_is_user_code():
+def test_the_package_of_an_installed_workflow_is_user_code(monkeypatch):
+    monkeypatch.setattr(files, "_user_roots", ())
     sibling = "/env/lib/site-packages/shop/helpers.py"
-    assert not guard_step.is_user_file(sibling)
+    assert not files.is_user_file(sibling)
     try:
-        assert guard_step.add_user_root("/env/lib/site-packages/shop/flows.py")
-        assert guard_step.is_user_file(sibling)
-        assert not guard_step.is_user_file("/env/lib/site-packages/other/helpers.py")
-        assert not guard_step.add_user_root(sibling)
+        assert files.add_user_root("/env/lib/site-packages/shop/flows.py")
+        assert files.is_user_file(sibling)
+        assert not files.is_user_file("/env/lib/site-packages/other/helpers.py")
+        assert not files.add_user_root(sibling)
     finally:
-        guard_step._user_roots.clear()
-        guard_step._user_files.clear()
+        monkeypatch.undo()
+        files._user_files.clear()
 
 
 def judged(fn):
@@ -280,11 +281,10 @@ def test_one_warning_per_finding_names_file_and_line():
 
 def test_our_own_code_is_known_by_its_folder():
     import trioflow  # noqa: PLC0415
-    from trioflow._engine.guard.step import is_trioflow_file  # noqa: PLC0415
 
-    for module in (trioflow, trioflow._codec.names, trioflow._engine.guard.step):
-        assert is_trioflow_file(module.__file__)
-    assert not is_trioflow_file(__file__)
+    for module in (trioflow, trioflow._codec.names, trioflow._engine.guard.files):
+        assert files.is_trioflow_file(module.__file__)
+    assert not files.is_trioflow_file(__file__)
 
 
 async def _sleeps_with_asyncio():

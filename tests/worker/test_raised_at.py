@@ -6,6 +6,7 @@ import pytest
 import trio
 
 from trioflow._codec.failures.failures import Failure
+from trioflow._engine.guard import files
 from trioflow._worker.failures import raised_at
 
 ENGINE = trio.__file__
@@ -37,6 +38,16 @@ def failure(*frames: tuple[str, int, str], members: tuple[Failure, ...] = ()) ->
 )
 def test_it_is_the_last_line_that_is_no_librarys(frames, expected):
     assert raised_at(failure(*frames)) == [expected]
+
+
+def test_a_line_of_an_installed_workflow_counts_before_that_of_a_library(monkeypatch):
+    installed = "/v/lib/python3.12/site-packages/"
+    raised = failure(
+        (f"{installed}shop/flows.py", 3, "order"), (f"{installed}httpx/_client.py", 9, "send")
+    )
+    assert raised_at(raised) == [(f"{installed}httpx/_client.py:9", "send")]
+    monkeypatch.setattr(files, "_user_roots", (f"{installed}shop/",))
+    assert raised_at(raised) == [(f"{installed}shop/flows.py:3", "order")]
 
 
 def test_of_a_group_it_is_those_of_its_members():

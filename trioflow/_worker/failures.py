@@ -3,25 +3,15 @@
 from __future__ import annotations
 
 import re
-import sysconfig
-from pathlib import Path
 
-import trio
-
-import trioflow
 from trioflow._codec.failures.failures import Failure
 from trioflow._codec.failures.lines import failure_line
+from trioflow._engine.guard.files import in_user_root, is_library_file
 
 __all__ = ["describe", "full_traceback", "raised_at"]
 
 _FRAME = re.compile(r'^  File "(.+)", line (\d+), in (.*)', re.MULTILINE)
-_LIBRARIES = (
-    str(Path(trioflow.__file__).parent),
-    str(Path(trio.__file__).parent.parent),  # with all that is installed
-    sysconfig.get_path("stdlib"),
-    "<frozen ",
-)
-# Likewise of another machine, or another Python.
+# Of another machine, or another Python.
 _INSTALLED = re.compile(r"[/\\](?:(?:site|dist)-packages|lib[/\\]python3[\d.]*)[/\\]")
 _NOBODYS = re.compile(
     r"<frozen |.*[/\\](?:trioflow|trio|anyio|outcome)[/\\]"
@@ -64,12 +54,16 @@ def raised_at(failure: Failure) -> list[tuple[str, str]]:
     Returns:
         One ``file:line`` and function; of a group those of its members; none if the stored
         traceback has no line of the user's. Code that is installed as a library is taken for the
-        user's only if there is no other.
+        user's if this process has a workflow of it, or if there is no other.
     """
     members = dict.fromkeys(place for member in failure.members for place in raised_at(member))
     if members:
         return list(members)
     frames: list[tuple[str, str, str]] = _FRAME.findall(failure.traceback)
-    own = [f for f in frames if not (f[0].startswith(_LIBRARIES) or _INSTALLED.search(f[0]))]
+    own = [frame for frame in frames if _is_users(frame[0])]
     own = own or [frame for frame in frames if not _NOBODYS.match(frame[0])]
     return [(f"{file}:{line}", function) for file, line, function in own[-1:]]
+
+
+def _is_users(file: str) -> bool:
+    return in_user_root(file) or not (is_library_file(file) or _INSTALLED.search(file))

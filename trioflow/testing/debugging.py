@@ -12,7 +12,7 @@ from typing import Any
 import trio
 
 from trioflow._engine.execution import Execution
-from trioflow._engine.guard.step import is_user_file
+from trioflow._engine.guard.files import is_user_file
 
 __all__ = ["Debugger", "Stop", "stopping"]
 

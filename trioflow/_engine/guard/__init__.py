@@ -8,6 +8,7 @@ Its parts are
 - ``source``: the checks applied to source text (all versions);
 - ``monitor``: the checks applied to calls as they happen (Python 3.12+);
 - ``audit``: the checks applied to what reaches the operating system (all versions);
+- ``files``: whose a file of code is;
 - ``step``: whether this thread is in a step, and which line of user code is at fault.
 """
 

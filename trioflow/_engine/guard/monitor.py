@@ -24,14 +24,8 @@ from types import (
 )
 from typing import cast
 
-from trioflow._engine.guard.step import (
-    add_user_root,
-    is_trioflow_file,
-    is_user_file,
-    make_error,
-    place_of_caller,
-    stepping,
-)
+from trioflow._engine.guard.files import add_user_root, is_trioflow_file, is_user_file
+from trioflow._engine.guard.step import make_error, place_of_caller, stepping
 from trioflow._engine.guard.table import MISSING, TABLE, Hit
 
 __all__ = ["AVAILABLE", "follow", "unwrap", "watch"]

@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
-import os
 import sys
-import sysconfig
 import threading
-from pathlib import Path
 from types import FrameType, TracebackType
 from typing import NamedTuple
 
-import anyio
-import trio
-
+from trioflow._engine.guard.files import is_user_file
 from trioflow._engine.guard.table import TABLE, Hit
 from trioflow._model.rules import CURRENT_RULES
 from trioflow.errors import DeterminismError
 
 __all__ = [
     "Place",
-    "add_user_root",
     "enter_step",
     "examine",
-    "is_trioflow_file",
-    "is_user_file",
     "leave_step",
     "make_error",
     "permitted",
@@ -87,64 +79,6 @@ class permitted:  # noqa: N801 - a context manager, named like a function
         traceback: TracebackType | None,
     ) -> None:
         stepping.active = self._token
-
-
-def _folder(file: str | None) -> str:
-    return os.path.normcase(Path(file or "").absolute().parent) + os.sep
-
-
-_TRIOFLOW = os.path.normcase(Path(__file__).absolute().parents[2]) + os.sep
-_LIBRARIES = (
-    *{
-        os.path.normcase(path) + os.sep
-        for name in ("stdlib", "platstdlib", "purelib", "platlib")
-        if (path := sysconfig.get_path(name))
-    },
-    _folder(os.__file__),
-    _folder(trio.__file__),
-    _folder(anyio.__file__),
-)
-_INSTALLED = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}")
-
-_user_roots: set[str] = set()
-_user_files: dict[str, bool] = {}
-
-
-def is_trioflow_file(filename: str) -> bool:
-    """Return whether a file is trioflow's own."""
-    return os.path.normcase(filename).startswith(_TRIOFLOW)
-
-
-def is_user_file(filename: str) -> bool:
-    """Return whether a file is the user's: neither a library's nor trioflow's."""
-    known = _user_files.get(filename)
-    if known is None:
-        known = _user_files[filename] = _judge_file(os.path.normcase(filename))
-    return known
-
-
-def _judge_file(path: str) -> bool:
-    if path.startswith(("<frozen", _TRIOFLOW)):
-        return False
-    if any(path.startswith(root) for root in _user_roots):
-        return True
-    return not path.startswith(_LIBRARIES) and not any(part in path for part in _INSTALLED)
-
-
-def add_user_root(filename: str) -> bool:
-    """Treat the installed package of a workflow as user code; return whether that is new."""
-    path = os.path.normcase(filename)
-    for part in _INSTALLED:
-        before, found, after = path.rpartition(part)
-        if found and not path.startswith(_TRIOFLOW):
-            top, separator, _ = after.partition(os.sep)
-            root = before + found + top + separator
-            if root not in _user_roots:
-                _user_roots.add(root)
-                _user_files.clear()
-                return True
-            break
-    return False
 
 
 # Whatever these do on behalf of a workflow does not change what the workflow does: imports read

@@ -33,7 +33,7 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 from outcome import Error, Outcome
 from trio._core import _traps
 
-from trioflow._engine.guard.step import is_user_file
+from trioflow._engine.guard.files import is_user_file
 from trioflow.errors import DeterminismError
 
 if TYPE_CHECKING:
