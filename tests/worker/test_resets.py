@@ -145,6 +145,7 @@ async def test_what_runs_goes_on_and_what_is_dropped_is_not_taken(backend):
 
     async with serving(backend, shop.flows) as client:
         handle = await client.start(trip)
+        await _has_begun(handle)
         await handle.signal(go, "")
         await shop.gate.until_entered(2)
         await handle.reset(turn=1)
@@ -185,6 +186,7 @@ async def test_messages_are_unread_again_in_their_order(backend):
 
     async with serving(backend, shop.flows) as client:
         handle = await client.start(collects)
+        await _has_begun(handle)
         await handle.signal(go, "")
         await handle.signal(number, 1)
         assert await handle.update(add.options(id="r"), 7) == 1
@@ -266,6 +268,7 @@ async def test_a_sub_workflow_of_a_dropped_turn_is_terminated(backend):
 
     async with serving(backend, shop.flows) as client:
         handle = await client.start(parent.options(id="p"))
+        await _has_begun(handle)
         await handle.signal(go, "")
         await shop.gate.until_entered()
         await handle.reset(turn=1)
@@ -408,6 +411,7 @@ async def test_status_and_attributes_are_those_of_the_turns_that_are_kept(backen
 
     async with serving(backend, shop.flows) as client:
         handle = await client.start(paints.options(attributes={"size": 1}))
+        await _has_begun(handle)
         await handle.signal(go, "")
         await until(lambda: _is(handle, "blue"))
         shop.mended = True
@@ -696,6 +700,7 @@ async def test_a_failure_with_a_lock_is_reset_to_before_the_lock(backend):
 
     async with serving(backend, shop.flows) as client:
         handle = await client.start(pays.options(id="p"))
+        await _has_begun(handle)
         await handle.signal(go, "")
         await until_status(handle, "failed")
         with pytest.raises(
@@ -718,6 +723,7 @@ async def test_a_fork_goes_on_by_itself(backend):
 
     async with serving(backend, shop.flows) as client:
         handle = await client.start(trip.options(id="a", attributes={"n": 1}))
+        await _has_begun(handle)
         await handle.signal(go, "one")
         one = await handle.result()
         fork = await client.fork("a", turn=1, new_id="b")
