@@ -187,7 +187,8 @@ async def test_of_two_lives_each_waits_for_its_own_end(cached):
         one = Waiting(await worker.client.start(waiting.options(id="x")))
         group.start_soon(one.run)
         await one.until_there(worker.client)
-        worker.client.waiter.tell("x", "another life", "completed", b"{}")
+        waiter = worker.client.waiter
+        waiter.tell("x", "another life", "completed", b"{}", waiter.waits)
         for _ in range(10):
             await anyio.lowlevel.checkpoint()
         assert one.came is None

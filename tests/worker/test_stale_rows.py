@@ -52,6 +52,7 @@ def make_pump(backend):
         registration=Registration(),
         timer=PollTimer(backend),
         on_end=lambda *_: None,
+        waits=lambda: 0,
     )
 
 

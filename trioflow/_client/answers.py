@@ -47,6 +47,9 @@ class _Waiter:
         self.woken = anyio.Event()
 
 
+_Waiting = dict[RequestKey, tuple[_Waiter, ...]]
+
+
 class AnswerWaiter:
     """Waits for answers, and wakes the calls that wait.
 
@@ -99,8 +102,12 @@ class AnswerWaiter:
     # --- inside -------------------------------------------------------------------------
 
     async def _look(self, keys: list[RequestKey]) -> None:
-        """Tell those who wait for these answers, if there is something to tell."""
-        left = await self._look_for_answers(keys)
+        """Tell those who wait for these answers, if there is something to tell.
+
+        Who begins to wait meanwhile looks after this does: the instance may have been reset since.
+        """
+        waiting = {key: tuple(self._waiters.waiting.get(key, ())) for key in keys}
+        left = await self._look_for_answers(waiting)
         if not left:
             return
         ids, lives = [key.instance for key in left], [key.life for key in left]
@@ -109,28 +116,29 @@ class AnswerWaiter:
             return
         records = {id: await self._backend.get(id) for id in stopped}
         # What was answered with the end was stored after the look for answers.
-        for key in await self._look_for_answers([key for key in left if key.instance in stopped]):
+        left = {key: left[key] for key in left if key.instance in stopped}
+        for key, waiters in (await self._look_for_answers(left)).items():
             record = records[key.instance]
             if record is None or record.life != key.life:
-                self._tell(key, Ended(None))
+                _tell(waiters, Ended(None))
             elif record.status in ENDED:
-                self._tell(key, Ended(record))
+                _tell(waiters, Ended(record))
             elif record.status == "suspended":
-                self._tell(key, Ended(record), suspended=True)
+                _tell([each for each in waiters if not each.wait_suspended], Ended(record))
 
-    async def _look_for_answers(self, keys: list[RequestKey]) -> list[RequestKey]:
+    async def _look_for_answers(self, waiting: _Waiting) -> _Waiting:
         """Tell those whose answers are there; return the others."""
-        answers: Iterable[bytes | None] = await self._backend.answers(keys)
-        left: list[RequestKey] = []
-        for key, answer in zip(keys, answers, strict=True):
+        answers: Iterable[bytes | None] = await self._backend.answers(list(waiting))
+        left: _Waiting = {}
+        for (key, waiters), answer in zip(waiting.items(), answers, strict=True):
             if answer is None:
-                left.append(key)
+                left[key] = waiters
             else:
-                self._tell(key, answer)
+                _tell(waiters, answer)
         return left
 
-    def _tell(self, key: RequestKey, told: bytes | Ended, *, suspended: bool = False) -> None:
-        for waiter in self._waiters.waiting.get(key, ()):
-            if not (suspended and waiter.wait_suspended):
-                waiter.told = told
-                waiter.woken.set()
+
+def _tell(waiters: Iterable[_Waiter], told: bytes | Ended) -> None:
+    for waiter in waiters:
+        waiter.told = told
+        waiter.woken.set()

@@ -35,6 +35,7 @@ class _Waiter:
     """One call that waits for an instance's end.
 
     Attributes:
+        number: Of this wait, from 1: later ones have greater numbers.
         life: Which life of the id is meant; ``None`` until it is known.
         told: How it ended: its status and its stored outcome. ``None`` after `woken`: look at the
             store.
@@ -43,9 +44,10 @@ class _Waiter:
             go of it, nobody tells that it has ended: the store is asked after the next change.
     """
 
-    __slots__ = ("doubtful", "life", "told", "trusts", "woken")
+    __slots__ = ("doubtful", "life", "number", "told", "trusts", "woken")
 
     def __init__(self, life: str | None) -> None:
+        self.number = 0
         self.life = life
         self.doubtful = self.trusts = False
         self.told: tuple[str, bytes] | None = None
@@ -67,11 +69,15 @@ class ResultWaiter:
         backend: The store.
         life_here: Gives the life of an instance that a worker in this process holds; that worker
             tells of its end by itself. ``None`` if it holds none of that id.
+
+    Attributes:
+        waits: How many waits have begun, so far.
     """
 
     def __init__(self, backend: Backend, life_here: Callable[[str], str | None]) -> None:
         self._backend = backend
         self._life_here = life_here
+        self.waits = 0
         self._waiters: Waiters[str, _Waiter] = Waiters(backend, self._any_trusts)
         self._all_at = -math.inf  # when the last look was also at what is held here
         self._looked_for_workers = False
@@ -97,11 +103,23 @@ class ResultWaiter:
         """Stop `watch`, and end all waits with `ClientClosed`."""
         self._waiters.close()
 
-    def tell(self, id: str, life: str, status: str, outcome: bytes) -> None:
-        """Wake the calls that wait for an instance: a worker in this process has ended it."""
+    def tell(self, id: str, life: str, status: str, outcome: bytes, waits: int) -> None:
+        """Wake the calls that wait for an instance: a worker in this process has ended it.
+
+        Args:
+            id: The instance.
+            life: Which life of the id has ended.
+            status: How.
+            outcome: Its stored outcome.
+            waits: What `waits` was before this was stored. Whoever began to wait later may know
+                of the end, and have reset the instance: it looks at the store.
+        """
         for waiter in self._waiters.waiting.get(id, ()):
             if waiter.life is None or waiter.life == life:
-                waiter.tell(status, outcome)
+                if waiter.number <= waits:
+                    waiter.tell(status, outcome)
+                else:
+                    waiter.look()
 
     def look_again(self, id: str) -> None:
         """Make the calls that wait for an instance look at the store, even if it is held here."""
@@ -151,8 +169,10 @@ class ResultWaiter:
             return
         ids, lives = [id for id, _ in asked], [life for _, life in asked]
         for id in set(await self._backend.not_running(ids, lives=lives)):
+            # Who begins to wait meanwhile looks after this does, perhaps at a later execution.
+            waiting = tuple(self._waiters.waiting.get(id, ()))
             record = await self._backend.get(id)
-            for waiter in self._waiters.waiting.get(id, ()):
+            for waiter in waiting:
                 if record is None or record.life != waiter.life:
                     waiter.look()
                 elif record.status != "running":
@@ -187,6 +207,8 @@ class ResultWaiter:
         waiter: _Waiter,
         wait_suspended: bool,  # noqa: FBT001
     ) -> tuple[str, bytes] | None:
+        self.waits += 1
+        waiter.number = self.waits
         waiter.told = None
         if waiter.woken.is_set():
             waiter.woken = anyio.Event()

@@ -119,6 +119,7 @@ class Worker:
             registration=self._registration,
             timer=self._timer,
             on_end=self._tell_end,
+            waits=lambda: self.client.waiter.waits,
             observers=observers,
         )
         self._activities = self._pump.activities
@@ -370,8 +371,8 @@ class Worker:
             self._failed |= service in (self._pump.run, self._pump.run_commits)
             self._interrupted(exc)
 
-    def _tell_end(self, instance: str, life: str, status: str, outcome: bytes) -> None:
-        self.client.waiter.tell(instance, life, status, outcome)
+    def _tell_end(self, id: str, life: str, status: str, outcome: bytes, waits: int) -> None:
+        self.client.waiter.tell(id, life, status, outcome, waits)
 
     # --- leases -------------------------------------------------------------------------
 

@@ -101,7 +101,9 @@ class Committer:
         timer: When the worker looks for work.
         rejections: For units that the store rejects.
         limits: What is known of limits.
-        on_end: Called with an instance's id, life, status and stored outcome when it has ended.
+        on_end: Called with an instance's id, life, status and stored outcome when it has ended, and
+            with what ``waits`` gave before that was stored.
+        waits: How many waits for results have begun in this process.
         observers: Who is told of what is stored, ``None`` for nobody.
 
     Attributes:
@@ -123,7 +125,8 @@ class Committer:
         timer: PollTimer,
         rejections: Rejections,
         limits: KnownLimits,
-        on_end: Callable[[str, str, str, bytes], None],
+        on_end: Callable[[str, str, str, bytes, int], None],
+        waits: Callable[[], int],
         observers: Observers | None = None,
     ) -> None:
         self._observers = observers
@@ -139,6 +142,8 @@ class Committer:
         self._registration = registration
         self._timer = timer
         self._on_end = on_end
+        self._waits = waits
+        self._waits_before = 0  # the commit that is under way
         self._rejections = rejections
         self._limits = limits
         self.under_way: list[OpenUnit] = []
@@ -146,6 +151,7 @@ class Committer:
     async def commit(self, units: list[OpenUnit]) -> None:
         """Store a batch, and do what follows from it."""
         self.under_way = units
+        self._waits_before = self._waits()
         for unit in units:
             for instance in unit.members:
                 instance.begin_storing()
@@ -290,7 +296,9 @@ class Committer:
                 instance.unread,
                 extra=of_instance(instance),
             )
-        self._on_end(instance.id, instance.life, closing.status, closing.outcome)
+        self._on_end(
+            instance.id, instance.life, closing.status, closing.outcome, self._waits_before
+        )
 
     def _park(self, instance: HeldInstance, commit: InstanceCommit) -> None:
         self._results.hand_over(instance)

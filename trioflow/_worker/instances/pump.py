@@ -72,7 +72,9 @@ class Pump:
         make_runner: Makes the runner of activities, given its listener.
         registration: The worker's row, which the leases name.
         timer: When the worker looks for work.
-        on_end: Called with an instance's id, life, status and stored outcome when it has ended.
+        on_end: Called with an instance's id, life, status and stored outcome when it has ended, and
+            with what ``waits`` gave before that was stored.
+        waits: How many waits for results have begun in this process.
         observers: Who is told of what is stored, ``None`` for nobody.
 
     Attributes:
@@ -103,7 +105,8 @@ class Pump:
         make_runner: Callable[[Listener], ActivityRunner],
         registration: Registration,
         timer: PollTimer,
-        on_end: Callable[[str, str, str, bytes], None],
+        on_end: Callable[[str, str, str, bytes, int], None],
+        waits: Callable[[], int],
         observers: Observers | None = None,
     ) -> None:
         self._batch = batch = Batch()
@@ -166,6 +169,7 @@ class Pump:
             rejections=Rejections(holdings, batch, recorder, codec),
             limits=limits,
             on_end=on_end,
+            waits=waits,
             observers=observers,
         )
         self._unloaded: list[HeldInstance] = []
