@@ -1,4 +1,4 @@
-"""An end that was undone by a reset before somebody began to wait is not told to them."""
+"""Whoever waits for a result hears of an end or a suspension that is told late, and of no other."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import trio
 import trio.testing
 
 from tests.worker.flow import serving, until, until_parked
-from trioflow import Registry, Signal, open_client
+from trioflow import InstanceSuspended, Registry, Signal, open_client
+from trioflow.backends.commits import NewInstance
 
 go = Signal("go", str)
 
@@ -104,3 +105,34 @@ async def test_who_waits_after_a_reset_hears_of_the_next_end(method, which, insi
 
 async def _async(value):
     return value
+
+
+def suspends(_results, _worker, units):
+    return any(commit.suspended is not None for unit in units for commit in unit.instances)
+
+
+async def test_a_suspension_is_told_though_the_last_look_came_before_its_worker_knew(backend):
+    flows = Registry()
+
+    @flows.workflow
+    async def work(n: int) -> int:
+        return n
+
+    async with serving(backend, flows) as client, trio.open_nursery() as nursery:
+        told = []
+
+        async def wait():
+            try:
+                await client.handle("w").result(wait_suspended=False)
+            except InstanceSuspended as exc:
+                told.append(exc)
+
+        slow = Slow(backend, "commit", suspends)
+        await backend.create([NewInstance("w", "work", "default", b'{"n": ')])
+        nursery.start_soon(wait)
+        await slow.reached.wait()
+        slow.restore()
+        await trio.testing.wait_all_tasks_blocked()
+        assert told == []
+        slow.go_on()
+        await until(lambda: _async(bool(told)))

@@ -104,13 +104,13 @@ class ResultWaiter:
         self._waiters.close()
 
     def tell(self, id: str, life: str, status: str, outcome: bytes, waits: int) -> None:
-        """Wake the calls that wait for an instance: a worker in this process has ended it.
+        """Wake the calls that wait for an instance: a worker in this process has let go of it.
 
         Args:
             id: The instance.
-            life: Which life of the id has ended.
-            status: How.
-            outcome: Its stored outcome.
+            life: Which life of the id is meant.
+            status: How it has ended, or ``"suspended"``.
+            outcome: Its stored outcome, or report.
             waits: What `waits` was before this was stored. Whoever began to wait later may know
                 of the end, and have reset the instance: it looks at the store.
         """

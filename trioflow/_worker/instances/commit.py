@@ -101,8 +101,8 @@ class Committer:
         timer: When the worker looks for work.
         rejections: For units that the store rejects.
         limits: What is known of limits.
-        on_end: Called with an instance's id, life, status and stored outcome when it has ended, and
-            with what ``waits`` gave before that was stored.
+        on_end: Called with an instance's id, life, status and stored outcome when it has ended or
+            is suspended, and with what ``waits`` gave before that was stored.
         waits: How many waits for results have begun in this process.
         observers: Who is told of what is stored, ``None`` for nobody.
 
@@ -276,6 +276,7 @@ class Committer:
                 report,
                 extra={**of_instance(instance), "status": "suspended"},
             )
+            self._tell_end(instance, "suspended", commit.suspended)
             return
         closing = commit.closing
         assert closing is not None
@@ -296,9 +297,10 @@ class Committer:
                 instance.unread,
                 extra=of_instance(instance),
             )
-        self._on_end(
-            instance.id, instance.life, closing.status, closing.outcome, self._waits_before
-        )
+        self._tell_end(instance, closing.status, closing.outcome)
+
+    def _tell_end(self, instance: HeldInstance, status: str, outcome: bytes) -> None:
+        self._on_end(instance.id, instance.life, status, outcome, self._waits_before)
 
     def _park(self, instance: HeldInstance, commit: InstanceCommit) -> None:
         self._results.hand_over(instance)

@@ -72,8 +72,8 @@ class Pump:
         make_runner: Makes the runner of activities, given its listener.
         registration: The worker's row, which the leases name.
         timer: When the worker looks for work.
-        on_end: Called with an instance's id, life, status and stored outcome when it has ended, and
-            with what ``waits`` gave before that was stored.
+        on_end: Called with an instance's id, life, status and stored outcome when it has ended or
+            is suspended, and with what ``waits`` gave before that was stored.
         waits: How many waits for results have begun in this process.
         observers: Who is told of what is stored, ``None`` for nobody.
 
