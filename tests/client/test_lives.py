@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import chain
+
 import anyio
 import anyio.lowlevel
 import msgspec
@@ -45,8 +47,11 @@ class Waiting:
             self.came = exc
 
     async def until_there(self, client):
+        """Wait until a call waits that knows which life it means."""
+
         async def there():
-            return client.waiter.waiting
+            waiting = client.waiter._waiters.waiting.values()
+            return any(waiter.life for waiter in chain.from_iterable(waiting))
 
         await until(there)
 
