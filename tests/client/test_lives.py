@@ -51,7 +51,7 @@ class Waiting:
 
         async def there():
             waiting = client.waiter._waiters.waiting.values()
-            return any(waiter.life for waiter in chain.from_iterable(waiting))
+            return any(waiter.life is not None for waiter in chain.from_iterable(waiting))
 
         await until(there)
 
