@@ -36,6 +36,30 @@ async def test_one_instance_at_a_time_is_enough_for_a_tree_of_workflows(flow):
         assert [await handle.result() for handle in handles] == [2] * 10
 
 
+async def test_room_that_a_commit_makes_is_seen_though_its_change_was_heard_before(backend):
+    """A store may tell of a change some time before its commit returns."""
+    flows = Registry()
+    commit = backend.commit
+
+    async def lingers(*args):
+        stored = await commit(*args)
+        for _ in range(20):
+            await trio.lowlevel.checkpoint()
+        return stored
+
+    backend.commit = lingers
+
+    @flows.workflow
+    async def tree(depth: int) -> int:
+        if not depth:
+            return 1
+        return sum(await anyio.gather(tree(depth - 1), tree(depth - 1)))
+
+    async with serving(backend, flows, max_instances=1) as client:
+        with anyio.fail_after(60):
+            assert await client.run(tree, 2) == 4
+
+
 async def test_an_instance_that_only_waits_does_not_use_up_the_limit(flow):
     flows = Registry()
 

@@ -119,8 +119,10 @@ class Taker:
         due = self._timer.begin(self._registration.id, everything=self._limits.any)
         more = False
         if "instances" in due and self._queues:
-            room = min(_TAKE, self._holdings.room)  # if full, for what is sent to those it holds
             async with self._pump.store_lock:
+                # Counted now, since a commit that was under way may have made room. If there is
+                # none, the look is for what is sent to those that are held.
+                room = min(_TAKE, self._holdings.room)
                 taken = await self._backend.take_instances(
                     self._registration.id,
                     self._queues,
