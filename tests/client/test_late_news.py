@@ -7,7 +7,7 @@ import trio
 import trio.testing
 
 from tests.worker.flow import serving, until, until_parked
-from trioflow import InstanceSuspended, Registry, Signal, open_client
+from trioflow import InstanceSuspended, InstanceTerminated, Registry, Signal, open_client
 from trioflow.backends.commits import NewInstance
 
 go = Signal("go", str)
@@ -136,3 +136,39 @@ async def test_a_suspension_is_told_though_the_last_look_came_before_its_worker_
         assert told == []
         slow.go_on()
         await until(lambda: _async(bool(told)))
+
+
+def parks(_results, _worker, units):
+    return any(not commit.leased for unit in units for commit in unit.instances)
+
+
+async def test_an_end_from_elsewhere_is_told_though_it_was_still_held_at_the_last_look(backend):
+    flows = Registry()
+
+    @flows.workflow
+    async def work() -> str:
+        return await go.receive() + await go.receive()
+
+    async with serving(backend, flows) as client, trio.open_nursery() as nursery:
+        told = []
+
+        async def wait():
+            try:
+                await client.handle("w").result()
+            except InstanceTerminated as exc:
+                told.append(exc)
+
+        handle = await client.start(work.options(id="w"))
+        await until_parked(handle)
+        slow = Slow(backend, "commit", parks)
+        await handle.signal(go, "")
+        await slow.reached.wait()
+        slow.restore()
+        async with open_client(backend) as elsewhere:
+            await elsewhere.handle("w").terminate()
+        nursery.start_soon(wait)
+        await trio.testing.wait_all_tasks_blocked()
+        assert told == []
+        slow.go_on()
+        with trio.fail_after(60):
+            await until(lambda: _async(bool(told)))

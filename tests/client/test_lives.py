@@ -193,7 +193,7 @@ async def test_of_two_lives_each_waits_for_its_own_end(cached):
         group.start_soon(one.run)
         await one.until_there(worker.client)
         waiter = worker.client.waiter
-        waiter.tell("x", "another life", "completed", b"{}", waiter.waits)
+        waiter.tell("x", "another life", "completed", b"{}", waiter.moment())
         for _ in range(10):
             await anyio.lowlevel.checkpoint()
         assert one.came is None

@@ -7,6 +7,7 @@ from __future__ import annotations
 import trio
 
 from trioflow import JsonCodec, Registry
+from trioflow._client.waiting import ResultWaiter
 from trioflow._worker.activities.runner import ActivityRunner
 from trioflow._worker.instances.pump import Pump
 from trioflow._worker.polling import PollTimer
@@ -51,8 +52,7 @@ def make_pump(backend):
         ),
         registration=Registration(),
         timer=PollTimer(backend),
-        on_end=lambda *_: None,
-        waits=lambda: 0,
+        waiter=lambda: ResultWaiter(backend, lambda _: None),
     )
 
 

@@ -11,11 +11,13 @@ import math
 from collections.abc import Callable
 from contextlib import suppress
 from itertools import chain
+from typing import NamedTuple
 
 import anyio
 
 from trioflow._client.executions import row_of_life
 from trioflow._client.waiters import Waiters
+from trioflow.backends._common.watching import selection_of
 from trioflow.backends.abc import Backend
 from trioflow.backends.records import InstanceRecord
 from trioflow.errors import (
@@ -24,7 +26,7 @@ from trioflow.errors import (
     InstanceNotFound,
 )
 
-__all__ = ["TAKEN_SINCE", "ResultWaiter"]
+__all__ = ["TAKEN_SINCE", "Moment", "ResultWaiter"]
 
 logger = logging.getLogger("trioflow.client")
 
@@ -62,6 +64,18 @@ class _Waiter:
         self.woken.set()
 
 
+class Moment(NamedTuple):
+    """A moment in the life of a client.
+
+    Attributes:
+        waits: How many waits for results had begun.
+        changes: The number of changes of the store that were seen.
+    """
+
+    waits: int
+    changes: int
+
+
 class ResultWaiter:
     """Waits for instances to end, and wakes the calls that wait.
 
@@ -69,15 +83,13 @@ class ResultWaiter:
         backend: The store.
         life_here: Gives the life of an instance that a worker in this process holds; that worker
             tells of its end by itself. ``None`` if it holds none of that id.
-
-    Attributes:
-        waits: How many waits have begun, so far.
     """
 
     def __init__(self, backend: Backend, life_here: Callable[[str], str | None]) -> None:
         self._backend = backend
         self._life_here = life_here
-        self.waits = 0
+        self._changed = selection_of(backend)
+        self._waits = 0  # that have begun
         self._waiters: Waiters[str, _Waiter] = Waiters(backend, self._any_trusts)
         self._all_at = -math.inf  # when the last look was also at what is held here
         self._looked_for_workers = False
@@ -103,7 +115,11 @@ class ResultWaiter:
         """Stop `watch`, and end all waits with `ClientClosed`."""
         self._waiters.close()
 
-    def tell(self, id: str, life: str, status: str, outcome: bytes, waits: int) -> None:
+    def moment(self) -> Moment:
+        """Return what `tell` and `let_go` ask for, before something is stored."""
+        return Moment(self._waits, self._backend.changes())
+
+    def tell(self, id: str, life: str, status: str, outcome: bytes, before: Moment) -> None:
         """Wake the calls that wait for an instance: a worker in this process has let go of it.
 
         Args:
@@ -111,15 +127,29 @@ class ResultWaiter:
             life: Which life of the id is meant.
             status: How it has ended, or ``"suspended"``.
             outcome: Its stored outcome, or report.
-            waits: What `waits` was before this was stored. Whoever began to wait later may know
-                of the end, and have reset the instance: it looks at the store.
+            before: When this was not stored yet. Whoever began to wait later may know of the end,
+                and have reset the instance: it looks at the store.
         """
         for waiter in self._waiters.waiting.get(id, ()):
             if waiter.life is None or waiter.life == life:
-                if waiter.number <= waits:
+                if waiter.number <= before.waits:
                     waiter.tell(status, outcome)
                 else:
                     waiter.look()
+
+    def let_go(self, id: str, before: Moment | None = None) -> None:
+        """Look for an instance that a worker of this process no longer holds.
+
+        It may have been ended from elsewhere meanwhile, and the change be seen when it was still
+        held: then nothing else would tell of it for a while.
+
+        Args:
+            id: The instance.
+            before: When it had surely not ended; ``None`` if it may have at any time.
+        """
+        waiters = self._waiters.waiting.get(id)
+        if waiters and (before is None or self._changed("outcomes", before.changes)):
+            self.look_again(id)
 
     def look_again(self, id: str) -> None:
         """Make the calls that wait for an instance look at the store, even if it is held here."""
@@ -207,8 +237,8 @@ class ResultWaiter:
         waiter: _Waiter,
         wait_suspended: bool,  # noqa: FBT001
     ) -> tuple[str, bytes] | None:
-        self.waits += 1
-        waiter.number = self.waits
+        self._waits += 1
+        waiter.number = self._waits
         waiter.told = None
         if waiter.woken.is_set():
             waiter.woken = anyio.Event()

@@ -118,8 +118,7 @@ class Worker:
             ),
             registration=self._registration,
             timer=self._timer,
-            on_end=self._tell_end,
-            waits=lambda: self.client.waiter.waits,
+            waiter=lambda: self.client.waiter,
             observers=observers,
         )
         self._activities = self._pump.activities
@@ -370,9 +369,6 @@ class Worker:
         except KeyboardInterrupt as exc:  # asyncio would end the loop if it left the task
             self._failed |= service in (self._pump.run, self._pump.run_commits)
             self._interrupted(exc)
-
-    def _tell_end(self, id: str, life: str, status: str, outcome: bytes, waits: int) -> None:
-        self.client.waiter.tell(id, life, status, outcome, waits)
 
     # --- leases -------------------------------------------------------------------------
 

@@ -40,6 +40,7 @@ from typing import Any, TypeVar
 
 import anyio
 
+from trioflow._client.waiting import Moment, ResultWaiter
 from trioflow._observe import Observers
 from trioflow._worker.activities.runner import ActivityRunner
 from trioflow._worker.instances import reports
@@ -101,9 +102,7 @@ class Committer:
         timer: When the worker looks for work.
         rejections: For units that the store rejects.
         limits: What is known of limits.
-        on_end: Called with an instance's id, life, status and stored outcome when it has ended or
-            is suspended, and with what ``waits`` gave before that was stored.
-        waits: How many waits for results have begun in this process.
+        waiter: Gives who waits for results in this process, and is told of them.
         observers: Who is told of what is stored, ``None`` for nobody.
 
     Attributes:
@@ -125,8 +124,7 @@ class Committer:
         timer: PollTimer,
         rejections: Rejections,
         limits: KnownLimits,
-        on_end: Callable[[str, str, str, bytes, int], None],
-        waits: Callable[[], int],
+        waiter: Callable[[], ResultWaiter],
         observers: Observers | None = None,
     ) -> None:
         self._observers = observers
@@ -141,9 +139,9 @@ class Committer:
         self._cancels = cancels
         self._registration = registration
         self._timer = timer
-        self._on_end = on_end
-        self._waits = waits
-        self._waits_before = 0  # the commit that is under way
+        self._get_waiter = waiter
+        self._waiter: ResultWaiter  # as of the commit that is under way
+        self._before: Moment
         self._rejections = rejections
         self._limits = limits
         self.under_way: list[OpenUnit] = []
@@ -151,7 +149,8 @@ class Committer:
     async def commit(self, units: list[OpenUnit]) -> None:
         """Store a batch, and do what follows from it."""
         self.under_way = units
-        self._waits_before = self._waits()
+        self._waiter = self._get_waiter()
+        self._before = self._waiter.moment()
         for unit in units:
             for instance in unit.members:
                 instance.begin_storing()
@@ -300,13 +299,14 @@ class Committer:
         self._tell_end(instance, closing.status, closing.outcome)
 
     def _tell_end(self, instance: HeldInstance, status: str, outcome: bytes) -> None:
-        self._on_end(instance.id, instance.life, status, outcome, self._waits_before)
+        self._waiter.tell(instance.id, instance.life, status, outcome, self._before)
 
     def _park(self, instance: HeldInstance, commit: InstanceCommit) -> None:
         self._results.hand_over(instance)
         if instance.received:  # since its last turn: the store gives it again, and says nothing
             self._timer.look_at(self._backend.now(), "instances")
         self._holdings.park(instance)
+        self._waiter.let_go(instance.id, self._before)
         if commit.wake_at is not None:
             self._timer.look_at(commit.wake_at, "instances")
         self._look_at_parent(instance)
@@ -402,6 +402,7 @@ class Committer:
             instance.unread_again()  # the rows of the activities that had ended are still there
             self._results.hand_over(instance)
             self._look_at_parent(instance)
+            self._waiter.let_go(instance.id)
             if instance.successor is not None:
                 self._intake.receive(instance.successor)
 

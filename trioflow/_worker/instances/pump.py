@@ -17,6 +17,7 @@ from typing import Any
 import anyio
 import anyio.lowlevel
 
+from trioflow._client.waiting import ResultWaiter
 from trioflow._codec.values import Codec
 from trioflow._engine.execution import Execution
 from trioflow._model.info import Identity
@@ -72,9 +73,7 @@ class Pump:
         make_runner: Makes the runner of activities, given its listener.
         registration: The worker's row, which the leases name.
         timer: When the worker looks for work.
-        on_end: Called with an instance's id, life, status and stored outcome when it has ended or
-            is suspended, and with what ``waits`` gave before that was stored.
-        waits: How many waits for results have begun in this process.
+        waiter: Gives who waits for results in this process, and is told of them.
         observers: Who is told of what is stored, ``None`` for nobody.
 
     Attributes:
@@ -105,8 +104,7 @@ class Pump:
         make_runner: Callable[[Listener], ActivityRunner],
         registration: Registration,
         timer: PollTimer,
-        on_end: Callable[[str, str, str, bytes, int], None],
-        waits: Callable[[], int],
+        waiter: Callable[[], ResultWaiter],
         observers: Observers | None = None,
     ) -> None:
         self._batch = batch = Batch()
@@ -168,8 +166,7 @@ class Pump:
             timer=timer,
             rejections=Rejections(holdings, batch, recorder, codec),
             limits=limits,
-            on_end=on_end,
-            waits=waits,
+            waiter=waiter,
             observers=observers,
         )
         self._unloaded: list[HeldInstance] = []
