@@ -460,7 +460,7 @@ class Handle(Generic[R]):
                 await self._client.wait_change(seen)
 
     @raises_native_cancels
-    async def resume(self, *, without: Signal[Any] | str | None = None) -> None:
+    async def resume(self, *, without: Signal[Any] | str | None = None) -> bool:
         """Let a suspended instance try again with the code as it is now; others are left alone.
 
         If it raised the failure of an activity or a sub-workflow that is in its ``suspend_on``,
@@ -472,6 +472,9 @@ class Handle(Generic[R]):
                 new execution. So one whose value its code cannot read, since somebody has sent
                 it by its name, say, holds nothing up.
 
+        Returns:
+            Whether it was suspended.
+
         Raises:
             InstanceNotFound: There is no such instance.
             InstanceFinished: It has ended.
@@ -479,7 +482,9 @@ class Handle(Generic[R]):
                 suspended, or it holds what it shares with others.
         """
         name = None if without is None else _signal_of(without)[0]
-        self._check(await resume_instance(self._client, self.id, self._life, name))
+        effect = await resume_instance(self._client, self.id, self._life, name)
+        self._check(effect)
+        return effect == "done"
 
     @raises_native_cancels
     async def retry_now(self, activity: Activity[..., Any] | str | None = None) -> bool:
