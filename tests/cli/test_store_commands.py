@@ -332,6 +332,21 @@ def test_values_go_in_and_out(shop):
     assert "cli_flows.py" in cli("result", "bad", "--traceback").stderr
 
 
+def test_arguments_are_of_the_types_of_their_parameters(shop):
+    shop()
+    for text, order in {"4711": "4711", "true": "true", '"4711"': "4711"}.items():
+        id_ = cli("start", "cli_order", text, "-m", "cli_flows").stdout.strip()
+        (started,) = json.loads(cli("describe", id_, "--json").stdout)
+        assert started["input"] == {"order": order}
+    for given, why in {
+        (): "cli_order() missing a required argument: 'order'",
+        ("null",): "cli_order() argument 'order': Expected str, got null",
+        ("a", "many"): "cli_order() argument 'amount': Expected int, got str",
+    }.items():
+        refused = cli("start", "cli_order", *given, "-m", "cli_flows")
+        assert (refused.exit_code, refused.stderr) == (1, f"Error: {why}\n")
+
+
 def test_what_begins_like_json_and_is_none_is_refused(shop):
     shop()
     for text, why in {
