@@ -202,6 +202,36 @@ def test_the_tree_of_tasks_comes_from_a_worker_or_is_replayed_here(shop):
     assert "It has not begun." in cli("show", "new").output
 
 
+def test_limits_are_shown_also_to_who_waits_for_one(shop):
+    assert cli("limits").stdout.splitlines()[1:] == []
+
+    async def limit() -> None:
+        async with open_client(STORE) as client:
+            await client.set_limit(workflow="cli_order", concurrency=2)
+            await client.set_limit(queue="mail", rate=5, per=0.5, key="to", key_concurrency=1)
+
+    trio.run(limit)
+    heading, *rows = cli("limits").stdout.splitlines()
+    assert re.split(" {2,}", heading) == [
+        "OF",
+        "NAME",
+        "AT ONCE",
+        "RATE",
+        "BY ARGUMENT",
+        "OF ONE VALUE",
+    ]
+    assert [row.split() for row in rows] == [
+        ["queue", "mail", "5", "in", "0.5", "s", "to", "1"],
+        ["workflow", "cli_order", "2"],
+    ]
+    assert [one["name"] for one in json.loads(cli("limits", "--json").stdout)] == [
+        "mail",
+        "cli_order",
+    ]
+    cli("start", "cli_order", "d", "-m", "cli_flows", "--id", "new")
+    assert "it may wait for the limit of its workflow, 2 at once" in cli("show", "new").output
+
+
 def test_why_one_is_suspended_is_shown_once(shop):
     shop(("query", "good", "size"))
     Path("cli_flows.py").write_text(
