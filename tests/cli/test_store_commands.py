@@ -410,7 +410,7 @@ def test_what_is_asked_of_instances_is_done_or_refused_in_one_line(shop):
     some = cli("remove", "--yes", "good", "held", "nobody")
     assert some.stdout == "good: removed\n"
     assert some.stderr.splitlines() == [
-        "Error: instance 'held' has not finished",
+        "Error: instance 'held' has not finished: cancel or terminate it first",
         "Error: there is no instance 'nobody'",
         "Error: 2 of 3 instances were left as they are",
     ]

@@ -54,6 +54,7 @@ A = TypeVar("A")
 R = TypeVar("R")
 T = TypeVar("T")
 
+_END_FIRST = "cancel or terminate it first"
 _encode = msgspec.json.Encoder().encode
 
 
@@ -566,12 +567,12 @@ class Handle(Generic[R]):
         if self._life is not None:
             record = await self._record()
             if record.finished_at is None:
-                raise InstanceNotFinished(self.id)
+                raise InstanceNotFinished(self.id, _END_FIRST)
             # What takes the id from now on ends later.
             where = InstanceFilter(finished_before=record.finished_at + 0.001)
         if not await backend.remove(where, ids=[self.id], limit=1):
             await self._record()
-            raise InstanceNotFinished(self.id)
+            raise InstanceNotFinished(self.id, _END_FIRST)
 
     async def _record(self) -> InstanceRecord:
         """Return the instance's row."""
