@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from rich.console import Console
 
 from trioflow import JsonCodec, Registry, WrappedCodec, default_registry, open_client, open_worker
-from trioflow._cli import looking, output
+from trioflow._cli import looking, output, speaking
 from trioflow._cli.app import app
 from trioflow._cli.speaking import start
 from trioflow._cli.values import MOMENT, MOMENT_AHEAD, json_or_text
@@ -360,6 +360,27 @@ def test_values_go_in_and_out(shop):
     assert (failed.exit_code, failed.stdout) == (1, "")
     assert failed.stderr == "Error: RuntimeError: below\\x1b[31m zero\n"
     assert "cli_flows.py" in cli("result", "bad", "--traceback").stderr
+
+
+@pytest.mark.parametrize("command", [("result", "held"), ("update", "held", "add", "5")])
+def test_who_waits_for_a_suspended_instance_is_told_so(shop, monkeypatch, command):
+    shop()
+    cli("pause", "held")
+    told = []
+
+    def tell(text: str, **options: bool) -> None:
+        told.append(text)
+        if len(told) == 1:
+            end = threading.Thread(target=cli, args=("terminate", "held", "--yes"))
+            end.start()
+            end.join()
+
+    with monkeypatch.context() as waiting:
+        waiting.setattr(speaking.click, "echo", tell)
+        CliRunner().invoke(app, command)
+    why = "`trioflow show held` says why"
+    assert told[0] == f"held is suspended, so this waits until it is resumed or ended; {why}"
+    assert json.loads(cli("describe", "held", "--json").stdout)[0]["status"] == "terminated"
 
 
 def test_arguments_are_of_the_types_of_their_parameters(shop):
