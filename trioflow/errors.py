@@ -46,6 +46,7 @@ catches them itself.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 __all__ = [
@@ -267,9 +268,26 @@ class QueryNotHandled(InstanceError, LookupError):
 
 
 class InstanceSuspended(InstanceError):
-    """The instance cannot go on until its code matches its history again; see ``describe()``."""
+    """The instance cannot go on until its code matches its history again; see ``describe()``.
+
+    A query raises it also of one that still runs, if the worker that was asked cannot replay it.
+
+    Attributes:
+        running: Whether it still runs, and that worker would suspend it with its next turn.
+    """
 
     _text = "instance {instance!r} is suspended"
+
+    def __init__(self, instance: str, reason: str | None = None, *, running: bool = False) -> None:
+        if running:
+            self._text = (
+                "instance {instance!r} still runs, and the worker that was asked would suspend it"
+            )
+        super().__init__(instance, reason)
+        self.running = running
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (partial(type(self), running=self.running), (self.instance, self.reason))
 
 
 class BackendError(TrioflowError):

@@ -59,6 +59,7 @@ def test_filters_say_who_is_meant_and_it_asks(flows):
     assert statuses() == {"running": 6}
     assert cli("pause", "--workflow", "odd", input="y\n").stdout == "3 instances: paused\n"
     assert cli("resume", "--id-prefix", "i1", "--yes").stdout == "1 instance: resumed\n"
+    assert cli("resume", "i1").stdout == "i1: is not suspended\n"
     assert statuses() == {"running": 4, "suspended": 2}
     said = cli("terminate", "--trouble", "suspended", "--yes", "--reason", "old").stdout
     assert said == "2 instances: terminated\n"

@@ -77,6 +77,7 @@ def test_an_instance_is_reset_and_forked(waiting):
         cli("reset", "good", "--turn", "0", "--reason", "again", "--yes").output == "good: reset\n"
     )
     assert json.loads(cli("describe", "good", "--json").output)[0]["execution"] == 2
+    assert "\n  reset    to before turn 0, because: again\n" in cli("history", "good").output
     assert json.loads(cli("list", "--id-prefix", "copy", "--json").output)[0]["status"] == "running"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bdb
 import json
 import sys
 from pathlib import Path
@@ -114,6 +115,15 @@ def test_the_debugger_stops_before_a_turn(replay, monkeypatch):
     monkeypatch.setattr("builtins.breakpoint", lambda: stops.append(1))
     assert replay("--break-at", "1", "shop_replayed").exit_code == 0
     assert len(stops) == 1
+
+
+def test_the_debugger_is_left_without_a_traceback(replay, monkeypatch):
+    def left():
+        raise bdb.BdbQuit
+
+    monkeypatch.setattr("builtins.breakpoint", left)
+    result = replay("--break-at", "1", "shop_replayed")
+    assert (result.exit_code, result.output) == (1, "Aborted!\n")
 
 
 @pytest.mark.parametrize(

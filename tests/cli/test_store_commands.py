@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from rich.console import Console
 
 from trioflow import JsonCodec, Registry, WrappedCodec, default_registry, open_client, open_worker
-from trioflow._cli import looking, output
+from trioflow._cli import looking, output, speaking
 from trioflow._cli.app import app
 from trioflow._cli.speaking import start
 from trioflow._cli.values import MOMENT, MOMENT_AHEAD, json_or_text
@@ -202,6 +202,36 @@ def test_the_tree_of_tasks_comes_from_a_worker_or_is_replayed_here(shop):
     assert "It has not begun." in cli("show", "new").output
 
 
+def test_limits_are_shown_also_to_who_waits_for_one(shop):
+    assert cli("limits").stdout.splitlines()[1:] == []
+
+    async def limit() -> None:
+        async with open_client(STORE) as client:
+            await client.set_limit(workflow="cli_order", concurrency=2)
+            await client.set_limit(queue="mail", rate=5, per=0.5, key="to", key_concurrency=1)
+
+    trio.run(limit)
+    heading, *rows = cli("limits").stdout.splitlines()
+    assert re.split(" {2,}", heading) == [
+        "OF",
+        "NAME",
+        "AT ONCE",
+        "RATE",
+        "BY ARGUMENT",
+        "OF ONE VALUE",
+    ]
+    assert [row.split() for row in rows] == [
+        ["queue", "mail", "5", "in", "0.5", "s", "to", "1"],
+        ["workflow", "cli_order", "2"],
+    ]
+    assert [one["name"] for one in json.loads(cli("limits", "--json").stdout)] == [
+        "mail",
+        "cli_order",
+    ]
+    cli("start", "cli_order", "d", "-m", "cli_flows", "--id", "new")
+    assert "it may wait for the limit of its workflow, 2 at once" in cli("show", "new").output
+
+
 def test_why_one_is_suspended_is_shown_once(shop):
     shop(("query", "good", "size"))
     Path("cli_flows.py").write_text(
@@ -332,6 +362,42 @@ def test_values_go_in_and_out(shop):
     assert "cli_flows.py" in cli("result", "bad", "--traceback").stderr
 
 
+@pytest.mark.parametrize("command", [("result", "held"), ("update", "held", "add", "5")])
+def test_who_waits_for_a_suspended_instance_is_told_so(shop, monkeypatch, command):
+    shop()
+    cli("pause", "held")
+    told = []
+
+    def tell(text: str, **options: bool) -> None:
+        told.append(text)
+        if len(told) == 1:
+            end = threading.Thread(target=cli, args=("terminate", "held", "--yes"))
+            end.start()
+            end.join()
+
+    with monkeypatch.context() as waiting:
+        waiting.setattr(speaking.click, "echo", tell)
+        CliRunner().invoke(app, command)
+    why = "`trioflow show held` says why"
+    assert told[0] == f"held is suspended, so this waits until it is resumed or ended; {why}"
+    assert json.loads(cli("describe", "held", "--json").stdout)[0]["status"] == "terminated"
+
+
+def test_arguments_are_of_the_types_of_their_parameters(shop):
+    shop()
+    for text, order in {"4711": "4711", "true": "true", '"4711"': "4711"}.items():
+        id_ = cli("start", "cli_order", text, "-m", "cli_flows").stdout.strip()
+        (started,) = json.loads(cli("describe", id_, "--json").stdout)
+        assert started["input"] == {"order": order}
+    for given, why in {
+        (): "cli_order() missing a required argument: 'order'",
+        ("null",): "cli_order() argument 'order': Expected str, got null",
+        ("a", "many"): "cli_order() argument 'amount': Expected int, got str",
+    }.items():
+        refused = cli("start", "cli_order", *given, "-m", "cli_flows")
+        assert (refused.exit_code, refused.stderr) == (1, f"Error: {why}\n")
+
+
 def test_what_begins_like_json_and_is_none_is_refused(shop):
     shop()
     for text, why in {
@@ -365,7 +431,7 @@ def test_what_is_asked_of_instances_is_done_or_refused_in_one_line(shop):
     some = cli("remove", "--yes", "good", "held", "nobody")
     assert some.stdout == "good: removed\n"
     assert some.stderr.splitlines() == [
-        "Error: instance 'held' has not finished",
+        "Error: instance 'held' has not finished: cancel or terminate it first",
         "Error: there is no instance 'nobody'",
         "Error: 2 of 3 instances were left as they are",
     ]

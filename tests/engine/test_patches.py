@@ -278,6 +278,28 @@ def test_the_patch_that_a_report_names_mends_it():
     assert calls(ended(driver).check()) == ["charge", "ship"]
 
 
+def test_what_began_with_the_new_way_before_it_was_a_patch_is_to_be_reset():
+    driver = Driver(final)
+    driver.turn(done("0:0", 1))
+    report = diverged(driver, after)
+    assert (report.recorded, report.current) == ("activity 'audit' (0:1)", "activity 'ship' (0:1)")
+    assert "There patched('audit') is false, since the history has no record" in report.message
+    assert "reset the instance to before turn 1" in report.message
+    assert report.patch == ""
+
+    async def wrong_elsewhere():
+        if patched("audit"):
+            await audit()
+        await charge()
+        await notify()
+
+    driver = Driver(before)
+    driver.turn(done("0:0", 1))
+    report = diverged(driver, wrong_elsewhere)
+    assert report.patch == "notify"
+    assert "is false" not in report.message
+
+
 def test_a_report_names_a_patch_for_a_call_that_is_gone():
     async def after():
         await ship()

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 PLANTED = {
     "tests/client/test_bad_input.py": {"TF206"},
     "tests/histories/failing.py": {"TF112"},
-    "tests/testing/planted.py": {"TF201", "TF202", "TF203", "TF204"},
+    "tests/testing/planted.py": {"TF201", "TF202", "TF203", "TF204", "TF205"},
     "tests/typing/check_types.py": {"TF206"},
     "tests/worker/test_determinism.py": {"TF106"},
     "tests/worker/test_suspend_on.py": {"TF205"},

@@ -51,6 +51,12 @@ async def counts_globally() -> None:
         await ship(1)
 
 
+@flows.workflow
+async def forgets_an_await() -> None:
+    ship(1)
+    await trio.sleep(1)
+
+
 class Thing:
     pass
 

@@ -8,7 +8,7 @@ import pytest
 import trio
 
 from tests.testing import planted as p
-from trioflow.errors import DeterminismError
+from trioflow.errors import DeterminismError, TrioflowError
 from trioflow.testing import ReplayError, check_replay, explore
 from trioflow.testing.elsewhere import ReplayElsewhere
 
@@ -44,6 +44,12 @@ def test_a_dict_of_a_set_shows_in_another_process():
 def test_a_global_counter():
     with pytest.raises(ReplayError) as caught:
         find(p.counts_globally)
+    assert steps(caught.value) <= 5
+
+
+def test_a_call_that_is_not_awaited():
+    with pytest.raises(TrioflowError, match="'ship' was called at .* is not awaited") as caught:
+        find(p.forgets_an_await)
     assert steps(caught.value) <= 5
 
 

@@ -9,6 +9,7 @@ pytest_plugins = ["pytester"]
 PROJECT = """
 import anyio, pytest, trio
 from trioflow import Registry, Signal, workflow, activity, now
+from trioflow.testing import Tester
 
 go = Signal("go", int)
 own = Registry()
@@ -32,7 +33,7 @@ async def other(amount: int) -> float:
 """
 
 TESTS = """
-async def test_run(flow):
+async def test_run(flow: Tester):
     fake = flow.fake(charge, lambda amount: f"paid {amount}", times=1)
     assert await flow.run(checkout, 5) == "paid 5"
     assert flow.elapsed == pytest.approx(30 * 86400)
@@ -54,7 +55,8 @@ def project(pytester, monkeypatch, plugin, mark, ini):
     pytester.makeini(f"[pytest]\n{ini}")
     pytester.makepyfile(test_flows=PROJECT + mark + TESTS)
     return pytester.runpytest_subprocess(
-        *("-p", "no:cacheprovider", "-p", plugin, "-p", "trioflow.testing.pytest_plugin")
+        *("-p", "no:cacheprovider", "-p", plugin, "-p", "trioflow.testing.pytest_plugin"),
+        *("-W", "error::pytest.PytestCollectionWarning"),
     )
 
 

@@ -148,7 +148,7 @@ async def handle_calls(handle: Handle[int]) -> None:
     assert_type(await handle.signal(go, 1), None)
     assert_type(await handle.cancel("why"), None)
     assert_type(await handle.terminate(), None)
-    assert_type(await handle.resume(), None)
+    assert_type(await handle.resume(), bool)
     assert_type(await handle.remove(), None)
     assert_type(handle.id, str)
     assert_type(handle.life, str | None)

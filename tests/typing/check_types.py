@@ -311,7 +311,7 @@ async def streams(handle: Handle[str]) -> None:
 
 async def many_are_reset(client: Client) -> None:
     assert_type(await client.reset(workflow=ship, reason="why", limit=5), BulkReport)
-    assert_type(await client.handle("x").resume(without="go"), None)
+    assert_type(await client.handle("x").resume(without="go"), bool)
     await client.reset(status="broken")  # type: ignore[arg-type]
 
 

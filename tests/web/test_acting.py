@@ -697,12 +697,12 @@ async def test_an_instance_is_started(clock):
         path = "/start?workflow=cart"
         text = text_of(await browser.http.get(path))
         assert "And collect until then." in text
-        given = {"argument-user": "bob", "argument-more": "[1, 2]", "argument-note": "7"}
+        given = {"argument-user": "bob", "argument-more": "[1, 2]", "argument-note": "[7]"}
         answer = await browser.act(path, **given)
         assert answer.status_code == 409
         assert "note" in text_of(answer)
         assert 'value="cart"' in answer.text
-        given |= {"argument-note": '"7"', "id": "new/1", "queue": "later", "at": "2h"}
+        given |= {"argument-note": "7", "id": "new/1", "queue": "later", "at": "2h"}
         answer = await browser.act(path, **given)
         assert answer.headers["location"] == "/instances/new~2F1?did=start"
         described = await browser.client.handle("new/1").describe()

@@ -45,8 +45,9 @@ def test_options_are_checked_where_they_are_given():
     with pytest.raises(ValueError, match="cache_size is at least 0"):
         open_worker("memory://", cache_size=-1)
     for name in ("queues", "activity_queues"):
-        with pytest.raises(TypeError, match="a sequence of names, not one string"):
-            open_worker("memory://", **{name: "default"})
+        said = rf"{name} are a sequence of names, not one string: {name}=\['mails'\]"
+        with pytest.raises(TypeError, match=said):
+            open_worker("memory://", **{name: "mails"})
 
 
 def test_a_worker_of_one_kind_serves_no_queue_of_the_other():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import anyio
 import pytest
 
@@ -211,6 +213,31 @@ async def test_a_suspended_instance_is_asked_as_far_as_its_history_goes(flow):
         with pytest.raises(InstanceSuspended, match="does not match its history"):
             await worker.client.handle("c").query(contents)
         assert (await worker.client.handle("c").describe()).suspension.kind == "undecodable"
+
+
+async def test_what_runs_and_does_not_replay_is_not_said_to_be_suspended(flow):
+    other = Registry()
+
+    @other.workflow(name="collects")
+    async def calls(seen: list[int]) -> int:
+        return random().randrange(10) + await missing()
+
+    @other.activity
+    async def missing() -> int:
+        return 1
+
+    async with flow.worker(flows) as worker:
+        handle = await worker.client.start(collects.options(id="c"), [])
+        await until_parked(handle)
+    async with flow.worker(other) as worker:
+        handle = worker.client.handle("c")
+        with pytest.raises(InstanceSuspended, match="does not match its history") as raised:
+            await handle.query(contents)
+        assert (await handle.describe()).status == "running"
+    said = "instance 'c' still runs, and the worker that was asked would suspend it: the workflow"
+    for error in (raised.value, copy.copy(raised.value)):
+        assert error.running
+        assert str(error).startswith(said)
 
 
 async def test_the_worker_that_holds_an_instance_answers_what_it_has_stored(cached):

@@ -7,7 +7,7 @@ import trio
 
 from trioflow._codec.failures.failures import Failure
 from trioflow._engine.guard import files
-from trioflow._worker.failures import raised_at
+from trioflow._worker.failures import describe, raised_at
 
 ENGINE = trio.__file__
 
@@ -62,3 +62,10 @@ def test_of_a_group_it_is_those_of_its_members():
     unsaid = Failure(type="app.Declined", message="no")
     assert raised_at(failure(own, members=(unsaid,))) == [("/app/flows.py:3", "order")]
     assert raised_at(unsaid) == []
+
+
+@pytest.mark.parametrize(("message", "said"), [("no", "OSError: no"), ("", "OSError")])
+def test_a_failure_is_described_with_its_message_if_it_has_one(message, said):
+    traceback = failure(("/app/f.py", 3, "f")).traceback
+    failed = Failure(type="OSError", message=message, traceback=traceback)
+    assert describe(failed) == f"{said} (at /app/f.py:3)"

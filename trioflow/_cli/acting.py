@@ -62,7 +62,14 @@ def resume(*, without: str | None) -> Act:
 
     They are those of the ids, or all that the filters mean; then it asks before.
     """
-    return Act("resume", "Resume", "resumed", ("suspended",), of_one={"without": without})
+    return Act(
+        "resume",
+        "Resume",
+        "resumed",
+        ("suspended",),
+        of_one={"without": without},
+        unchanged="is not suspended",
+    )
 
 
 @acting("retry-now")
@@ -73,7 +80,8 @@ def retry_now(*, activity: str | None) -> Act:
     Those of the instances of the ids, or of all that the filters mean; then it asks before.
     """
     verb, done = "Retry the activities of", "tried again now"
-    return Act("retry_now", verb, done, OPEN, {"activity": activity})
+    options = {"activity": activity}
+    return Act("retry_now", verb, done, OPEN, options, unchanged="nothing was waiting")
 
 
 @acting()

@@ -17,7 +17,7 @@ from trioflow._cli.acting import (
 from trioflow._cli.check import check
 from trioflow._cli.completion import completion
 from trioflow._cli.lint import lint
-from trioflow._cli.listing import count, list_, stats, troubles, workers
+from trioflow._cli.listing import count, limits, list_, stats, troubles, workers
 from trioflow._cli.looking import describe, export, history, show
 from trioflow._cli.migrate import migrate
 from trioflow._cli.moving import move
@@ -37,6 +37,7 @@ _COMMANDS = {
         troubles,
         stats,
         workers,
+        limits,
         show,
         describe,
         history,

@@ -67,3 +67,6 @@ def turn_lines(turn: Turn, *, values: bool = False) -> Iterator[tuple[str, str]]
         yield "command", fact_line(command, values=values)
     if turn.outcome is not None:
         yield "outcome", fact_line(turn.outcome, values=values)
+    if turn.reset is not None:
+        why = f", because: {turn.reset.reason}" if values and turn.reset.reason else ""
+        yield "reset", shown(f"to before turn {turn.reset.turn}{why}")

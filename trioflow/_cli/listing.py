@@ -1,4 +1,4 @@
-"""``trioflow list``, ``count``, ``troubles``, ``stats`` and ``workers``: many at a time."""
+"""``trioflow list``, ``count``, ``troubles``, ``stats``, ``workers``, ``limits``: what there is."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from trioflow._client.arguments import TROUBLE_AFTER
 from trioflow._client.texts import detail_of
 from trioflow.backends.records import COUNTED
 
-__all__ = ["count", "list_", "stats", "troubles", "workers"]
+__all__ = ["count", "limits", "list_", "stats", "troubles", "workers"]
 
 _MANY = 1000  # troubles are counted so far
 _MEANS_COUNT = ("status", "workflow", "queue")
@@ -165,6 +165,38 @@ def workers(*, store: Store, as_json: bool) -> None:
             for one in found
         ],
     )
+
+
+@click.command(cls=StoreCommand)
+@store_options
+@as_json_option("an array of objects")
+def limits(*, store: Store, as_json: bool) -> None:
+    """Show the limits that hold across all workers.
+
+    They are set in Python, with `client.set_limit()`.
+    """
+    found = store.run(lambda client: client.limits())
+    if as_json:
+        print_json(found)
+        return
+    print_table(
+        ("OF", "NAME", "AT ONCE", "RATE", "BY ARGUMENT", "OF ONE VALUE"),
+        [
+            (
+                one.kind,
+                one.name,
+                _if_any(one.concurrency),
+                "" if one.rate is None else f"{one.rate} in {one.per:g} s",
+                one.key or "",
+                _if_any(one.key_concurrency),
+            )
+            for one in found
+        ],
+    )
+
+
+def _if_any(number: int | None) -> str:
+    return "" if number is None else str(number)
 
 
 def _queues_of(worker: WorkerInfo) -> str:

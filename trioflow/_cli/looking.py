@@ -145,7 +145,7 @@ async def _look(client: Client, id: str, registries: Sequence[Registry], timeout
         except ReplayError as error:
             trouble = error.report.message
     elif not one.turns and one.execution == 1:
-        trouble = "It has not begun."
+        trouble = await _why_not_begun(client, one)
     else:
         try:
             tasks = await client.handle(id).tasks(timeout=timeout)
@@ -157,6 +157,15 @@ async def _look(client: Client, id: str, registries: Sequence[Registry], timeout
                 f"{said.removesuffix('.')}. With --module MODULE the history is replayed here."
             )
     return _Shown(instance=one, children=children, tasks=tasks, trouble=trouble)
+
+
+async def _why_not_begun(client: Client, one: Description) -> str:
+    limit = (await client.backend.limits()).of_workflow(one.workflow)
+    if limit is None:
+        return "It has not begun."
+    return (
+        f"It has not begun; it may wait for the limit of its workflow, {limit.concurrency} at once."
+    )
 
 
 def _print(found: _Shown, *, as_json: bool, stream: bool = False) -> None:

@@ -40,6 +40,7 @@ class Act(NamedTuple):
         of_one: What the handle's alone is given, by the names of options; ``None`` for what is not.
         call: Does it to all that filters mean, if that is not the client's method.
         destroys: Whether it asks before also where ids are given.
+        unchanged: What is said of one that the handle's method has left as it was.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Act(NamedTuple):
     of_one: Mapping[str, Any] = {}
     call: Callable[[Client, dict[str, Any]], Awaitable[BulkReport]] | None = None
     destroys: bool = False
+    unchanged: str = ""
 
 
 def acting(name: str | None = None) -> Callable[[Callable[..., Act]], click.Command]:
@@ -125,7 +127,7 @@ def _do_to_each(store: Store, act: Act, ids: tuple[str, ...], *, yes: bool) -> N
                 refused.append(id)
                 click.echo(f"Error: {shown(in_shell(str(error), id))}", err=True)
             else:
-                said = "nothing was waiting" if changed is False else act.done
+                said = act.unchanged if changed is False else act.done
                 click.echo(f"{shown(id)}: {said}")
 
     if act.destroys and not yes:

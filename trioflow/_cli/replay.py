@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bdb
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -65,6 +66,8 @@ def replay(
             made += _replay(history, workflow, number, stop, out if step else None)
     except ReplayError as error:
         difference = error
+    except bdb.BdbQuit:  # the debugger was left
+        raise click.Abort from None
     _tell(history, chosen, made, difference, out)
     context.exit(0 if difference is None else 1)
 

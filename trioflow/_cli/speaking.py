@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 import sys
 import traceback
 from collections.abc import Awaitable, Callable, Sequence
@@ -12,7 +13,7 @@ import click
 import trio
 from click.core import ParameterSource
 
-from trioflow import Client, Handle, Signal, TrioflowError, Update
+from trioflow import Client, Handle, InstanceSuspended, Signal, TrioflowError, Update
 from trioflow._cli.definitions import find_workflow, import_modules, modules_option
 from trioflow._cli.filters import chosen_of, filters
 from trioflow._cli.many import OPEN, Act, do_to_all
@@ -39,6 +40,21 @@ async def _print_answer(answer: Callable[[], Awaitable[Any]], *, trace: bool) ->
         said = f"{type(error).__name__}: {error}"
         raise click.ClickException(shown(said)) from error
     print_json(value)
+
+
+def _patient(id: str, ask: Callable[..., Awaitable[Any]]) -> Callable[[], Awaitable[Any]]:
+    """Make a call wait also for a suspended instance, after saying that it is one."""
+
+    async def answer() -> Any:
+        try:
+            return await ask(wait_suspended=False)
+        except InstanceSuspended:
+            why = f"`trioflow show {shlex.quote(id)}` says why"
+            told = f"{id} is suspended, so this waits until it is resumed or ended; {why}"
+            click.echo(shown(told), err=True)
+        return await ask()
+
+    return answer
 
 
 def _given(value: str | None) -> tuple[Any, ...]:
@@ -89,7 +105,7 @@ def start(
     async def main(client: Client) -> None:
         handle: Handle[Any] = await client.start(definition, *args, **kwargs)
         if wait:
-            await _print_answer(handle.result, trace=trace)
+            await _print_answer(_patient(handle.id, handle.result), trace=trace)
         elif as_json:
             print_json({"id": handle.id})
         else:
@@ -112,7 +128,7 @@ def result(*, store: Store, id: str, trace: bool) -> None:
     """
 
     async def main(client: Client) -> None:
-        await _print_answer(client.handle(id).result, trace=trace)
+        await _print_answer(_patient(id, client.handle(id).result), trace=trace)
 
     store.run(main)
 
@@ -220,7 +236,7 @@ def update(
             asked = plain.options(id=request)
         begun = await client.handle(id).start_update(asked, *given)
         with trio.move_on_after(math.inf if timeout is None else timeout):
-            await _print_answer(begun.result, trace=trace)
+            await _print_answer(_patient(id, begun.result), trace=trace)
             return
         raise click.ClickException(
             f"{shown(id)} has not answered {shown(name)!r} in {timeout:g} s. The request is stored "

@@ -54,6 +54,7 @@ A = TypeVar("A")
 R = TypeVar("R")
 T = TypeVar("T")
 
+_END_FIRST = "cancel or terminate it first"
 _encode = msgspec.json.Encoder().encode
 
 
@@ -460,7 +461,7 @@ class Handle(Generic[R]):
                 await self._client.wait_change(seen)
 
     @raises_native_cancels
-    async def resume(self, *, without: Signal[Any] | str | None = None) -> None:
+    async def resume(self, *, without: Signal[Any] | str | None = None) -> bool:
         """Let a suspended instance try again with the code as it is now; others are left alone.
 
         If it raised the failure of an activity or a sub-workflow that is in its ``suspend_on``,
@@ -472,6 +473,9 @@ class Handle(Generic[R]):
                 new execution. So one whose value its code cannot read, since somebody has sent
                 it by its name, say, holds nothing up.
 
+        Returns:
+            Whether it was suspended.
+
         Raises:
             InstanceNotFound: There is no such instance.
             InstanceFinished: It has ended.
@@ -479,7 +483,9 @@ class Handle(Generic[R]):
                 suspended, or it holds what it shares with others.
         """
         name = None if without is None else _signal_of(without)[0]
-        self._check(await resume_instance(self._client, self.id, self._life, name))
+        effect = await resume_instance(self._client, self.id, self._life, name)
+        self._check(effect)
+        return effect == "done"
 
     @raises_native_cancels
     async def retry_now(self, activity: Activity[..., Any] | str | None = None) -> bool:
@@ -561,12 +567,12 @@ class Handle(Generic[R]):
         if self._life is not None:
             record = await self._record()
             if record.finished_at is None:
-                raise InstanceNotFinished(self.id)
+                raise InstanceNotFinished(self.id, _END_FIRST)
             # What takes the id from now on ends later.
             where = InstanceFilter(finished_before=record.finished_at + 0.001)
         if not await backend.remove(where, ids=[self.id], limit=1):
             await self._record()
-            raise InstanceNotFinished(self.id)
+            raise InstanceNotFinished(self.id, _END_FIRST)
 
     async def _record(self) -> InstanceRecord:
         """Return the instance's row."""

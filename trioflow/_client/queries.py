@@ -24,6 +24,7 @@ from trioflow.errors import (
     BackendUnavailable,
     ClientClosed,
     InstanceNotFound,
+    InstanceSuspended,
     NoWorkerAnswered,
 )
 
@@ -89,6 +90,8 @@ async def ask(
     answer = decode_outcome(reply)
     if isinstance(answer, Failed):
         error = answer.failure.rebuild(client.codec)
+        if isinstance(error, InstanceSuspended) and record.status == "running":
+            error = InstanceSuspended(record.id, error.reason, running=True)
         error.add_note(f"raised by query {question.name!r} of instance {record.id!r}")
         raise error
     assert isinstance(answer, Completed)

@@ -23,8 +23,10 @@ from trioflow._model.workflows import Workflow
 from trioflow.errors import ArgumentError
 
 __all__ = [
+    "argument_of",
     "arguments_of",
     "attempt_line",
+    "call_of",
     "condition_of",
     "detail_of",
     "json_or_text",
@@ -36,6 +38,7 @@ _SPAN: Final = re.compile(r"(\d+(?:\.\d+)?)([smhdw])")
 _SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _SHOWN: Final = 200  # characters of a text that are repeated in an error
 _ALL_OTHERS = inspect.Parameter.VAR_POSITIONAL
+_REST = (_ALL_OTHERS, inspect.Parameter.VAR_KEYWORD)
 _COMPARED: dict[str, Callable[[Any, Any], Any]] = {
     "=": operator.eq,
     "<": operator.lt,
@@ -98,11 +101,37 @@ def arguments_of(
                 )
             name, value = free[0].name, text
             if free[0].kind is _ALL_OTHERS:
-                record.setdefault(name, []).append(read(value))
+                record.setdefault(name, []).append(argument_of(free[0], value, read))
                 continue
         elif name in record:
             raise ArgumentError(f"{workflow.name}() is given {name!r} twice")
-        record[name] = read(value)
+        record[name] = argument_of(parameters[name], value, read)
+    return call_of(workflow, record)
+
+
+def argument_of(
+    parameter: inspect.Parameter, text: str, read: Callable[[str], Any] = json_or_text
+) -> Any:
+    """Return what an argument is that was written as text.
+
+    For a parameter that is a ``str``, numbers and ``true`` are texts, too.
+    """
+    value = read(text)
+    is_text = parameter.annotation in (str, "str") and isinstance(value, int | float)
+    return text if is_text else value
+
+
+def call_of(
+    workflow: Workflow[..., Any], record: dict[str, Any]
+) -> tuple[list[Any], dict[str, Any]]:
+    """Return the arguments of a call, each of its parameter's type, from plain values by name.
+
+    Raises:
+        ArgumentError: They do not fit the signature.
+    """
+    for each in inspect.signature(workflow.fn).parameters.values():
+        if each.default is each.empty and each.name not in record and each.kind not in _REST:
+            raise ArgumentError(f"{workflow.name}() missing a required argument: {each.name!r}")
     return workflow.signature.decode(JsonCodec(), msgspec.json.encode(record), workflow.name)
 
 

@@ -441,7 +441,8 @@ class Execution:
         """Compare a replayed turn with the stored one. Raises `Diverged`."""
         was, is_now = (recorded.commands, recorded.outcome), (commands, end)
         changed = partial(self.begun.source_changed, self.definition)
-        check_turn(self.loop, number, was, is_now, changed, early=early)
+        missing = () if self.patches is None else self.patches.missing
+        check_turn(self.loop, number, was, is_now, changed, early=early, missing=missing)
 
     def _begin(self, events: Sequence[ev.Event], now: float) -> bool:
         """Make the first turn; return whether the workflow was cancelled before it began."""

@@ -36,13 +36,15 @@ class Patches:
     Attributes:
         markers: The ids of the markers that were given, so that a loop without other commands does
             not record one in each turn.
+        missing: The ids of the markers that stored turns do not have: there the old way was taken.
         places: Where each patch is asked for.
     """
 
-    __slots__ = ("markers", "places")
+    __slots__ = ("markers", "missing", "places")
 
     def __init__(self) -> None:
         self.markers: set[str] = set()
+        self.missing: set[str] = set()
         self.places: dict[str, _Place] = {}
 
 
@@ -59,6 +61,7 @@ def patched(caller: Caller, patch: str) -> bool:
     marker = state.marker_id(patch)
     if marker not in patches.markers:
         if execution.replaying and execution.commands.find_recorded(marker) is None:
+            patches.missing.add(marker)
             return False
         patches.markers.add(marker)
         execution.commands.give(RecordPatch(id=marker))

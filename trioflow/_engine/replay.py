@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from trioflow._engine.loop.nested import NestedLoop
 from trioflow._engine.suspension import NeedsSuspension
@@ -104,6 +104,7 @@ def check_turn(
     source_changed: Callable[[], bool | None],
     *,
     early: bool = False,
+    missing: Collection[str] = (),
 ) -> None:
     """Compare a replayed turn with the stored one.
 
@@ -115,6 +116,7 @@ def check_turn(
         source_changed: Says whether the workflow's source has changed since the execution began,
             ``None`` where that is not known. Asked only if the turns differ.
         early: The code ended before it had seen all signals and updates of the turn.
+        missing: The ids of the markers of patches that the code asked for and the history lacks.
 
     Raises:
         Diverged: At the first difference.
@@ -131,7 +133,8 @@ def check_turn(
         report = _outcome_report(loop, turn, recorded_outcome, current_outcome, why)
         raise Diverged(report, recorded, current)
     why = _why(source_changed())
-    raise Diverged(_command_report(loop, turn, recorded, current, why), recorded, current)
+    report = _command_report(loop, turn, recorded, current, why, missing)
+    raise Diverged(report, recorded, current)
 
 
 def _why(changed: bool | None) -> str:  # noqa: FBT001  # three answers
@@ -159,8 +162,13 @@ def _first_difference(
     raise AssertionError("two turns that differ have a first difference")
 
 
-def _command_report(
-    loop: NestedLoop, turn: int, recorded: Sequence[Command], current: Sequence[Command], why: str
+def _command_report(  # noqa: PLR0917 - what is known of the turn
+    loop: NestedLoop,
+    turn: int,
+    recorded: Sequence[Command],
+    current: Sequence[Command],
+    why: str,
+    missing: Collection[str],
 ) -> SuspendReport:
     was, is_now = _first_difference(recorded, current)
     first = was or is_now
@@ -182,7 +190,11 @@ def _command_report(
         where = "history" if was is None else "code"
         lines.append(f"The nearest one that the {where} has in this turn is {near}.")
     lines.append(f"{why} Nothing was changed.")
-    patch, hint = _patch_to_add(was, is_now, line)
+    refused = sorted(each for each in missing if each.startswith(f"{first.id}!"))
+    if refused:
+        patch, hint = "", _old_way(refused[-1].partition("!")[2], turn)
+    else:
+        patch, hint = _patch_to_add(was, is_now, line)
     lines.append(hint)
     return SuspendReport(
         kind="diverged",
@@ -215,6 +227,16 @@ def _patch_to_add(was: Command | None, is_now: Command | None, line: str) -> tup
         "Bring the code back to what this history needs, then resume the instance. If the change "
         f"is meant, keep the old way for executions that have passed it: put the new one{where} "
         f"into 'if patched({patch!r}):' and the old one into its 'else:'."
+    )
+
+
+def _old_way(patch: str, turn: int) -> str:
+    """Return what to do where a patch is asked for, and the old way is not that of the history."""
+    return (
+        f"There patched({patch!r}) is false, since the history has no record of it, and the code "
+        "goes the old way. If the execution went the new way before there was the patch, no patch "
+        f"helps: reset the instance to before turn {turn}. If not, bring the old way back to what "
+        "this history needs, then resume the instance."
     )
 
 

@@ -172,7 +172,8 @@ class SuspendReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
         line: ``file:line`` of the workflow's code, where it could be found.
         reason: What whoever paused it said.
         patch: Where the code gave other commands: a name for the patch that would let this history
-            go on (``if patched("…"):``), or that of the patch whose call is missing.
+            go on (``if patched("…"):``), or that of the patch whose call is missing; ``""`` where
+            no patch would help.
         failed: Where the workflow raised the failure of an activity or a sub-workflow: the ids of
             those calls. A resume lets them be tried again.
         began: Where the workflow raised something that had happened in an earlier turn, and has

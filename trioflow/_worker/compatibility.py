@@ -86,8 +86,8 @@ class Compatibility(msgspec.Struct, kw_only=True):
     def __str__(self) -> str:
         first = (
             f"{self.checked} instance{'s were' if self.checked != 1 else ' was'} checked: "
-            f"{len(self.diverging)} do not fit the present code, {len(self.differing)} would only "
-            "pass other data"
+            f"{len(self.diverging)} {'does' if len(self.diverging) == 1 else 'do'} not fit the "
+            f"present code, {len(self.differing)} would only pass other data"
         )
         lines = [first]
         lines += [f"- {misfit}" for misfit in self.diverging[:_SHOWN]]

@@ -22,11 +22,10 @@ _CAUSED = "\n\nThe above exception was the direct cause of the following excepti
 
 def describe(failure: Failure) -> str:
     """Return what a failure is, and at which line of the user's own code it was raised."""
-    text = (
-        failure_line(failure, qualified=True)
-        if failure.members
-        else f"{failure.type}: {failure.message}"
-    )
+    if failure.members or not failure.message:
+        text = failure_line(failure, qualified=True)
+    else:
+        text = f"{failure.type}: {failure.message}"
     places = raised_at(failure)
     return f"{text} (at {places[0][0]})" if places else text
 

@@ -75,8 +75,11 @@ class WorkerOptions:
                 check_seconds(what, getattr(self, what))
         check_interceptors(self.interceptors)
         check_observers(self.observers)
-        if isinstance(self.queues, str) or isinstance(self.activity_queues, str):
-            raise TypeError("queues are a sequence of names, not one string: queues=('default',)")
+        for what in ("queues", "activity_queues"):
+            if isinstance(name := getattr(self, what), str):
+                raise TypeError(
+                    f"{what} are a sequence of names, not one string: {what}=[{name!r}]"
+                )
 
     @property
     def kept(self) -> tuple[float | None, float | None]:

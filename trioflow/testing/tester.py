@@ -62,6 +62,8 @@ class Tester:
         backend: The store.
     """
 
+    __test__ = False  # pytest would take it for a class of tests where it is imported
+
     def __init__(
         self,
         worker: Worker,

@@ -75,6 +75,7 @@ async def test_code_is_run_only_for_those_who_act_and_ask_for_it(shopping, brows
     page = checked(await shopping.page("/instances/billing-7/suspension"))
     assert REPLAYS not in page.text
     assert "Those who have signed in can have the history replayed here." in page.text
+    assert re.search(r'Patch patched\("[\w-]+"\)', page.text)  # to add, or to bring back
     overview = checked(await shopping.page("/instances/billing-7"))
     assert "Suspended: diverged." in overview.text
     assert (await shopping.browser.post("/instances/billing-7/suspension")).status_code == 403

@@ -152,7 +152,9 @@ def place_of_caller() -> Place | None:
 
 def make_error(hit: Hit, place: Place) -> DeterminismError:
     """Return the error that says what was called, where, and what to do instead."""
+    # The one thing in the table that is no function.
+    what, use = ("os.environ", "read") if hit.call == "os.environ" else (f"{hit.call}()", "call")
     return DeterminismError(
-        f"{place.file}:{place.line}, in {place.function}: {hit.call}() cannot be repeated on "
-        f"replay, so a workflow must not call it [{hit.check.code}]; {hit.check.hint}"
+        f"{place.file}:{place.line}, in {place.function}: {what} cannot be repeated on "
+        f"replay, so a workflow must not {use} it [{hit.check.code}]; {hit.check.hint}"
     )

@@ -453,7 +453,8 @@ class World:
         self.shared.forget([instance.id])
         if isinstance(outcome, Failed):
             error = outcome.failure.rebuild(self.codec)
-            if isinstance(error, DeterminismError):
+            # What is of no subclass is said of a call that nobody awaits.
+            if isinstance(error, DeterminismError) or error.__class__ is TrioflowError:
                 raise error
         if instance.parent is not None and not isinstance(outcome, Continued):
             self._tell_parent(instance.parent, outcome)

@@ -5,13 +5,12 @@ from __future__ import annotations
 import inspect
 from typing import Any, Final
 
-import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute
 
-from trioflow import JsonCodec, Registry, TrioflowError, Workflow
-from trioflow._client.texts import json_or_text, moment_of
+from trioflow import Registry, TrioflowError, Workflow
+from trioflow._client.texts import argument_of, call_of, moment_of
 from trioflow._codec.limits import ID_LENGTH, NAME_LENGTH
 from trioflow.web._acting.forms import (
     Field,
@@ -153,5 +152,5 @@ def _arguments(workflow: Workflow[..., Any], given: Given) -> tuple[list[Any], d
     for parameter in inspect.signature(workflow.fn).parameters.values():
         text = given.text(f"{_ARGUMENT}{parameter.name}")
         if text:
-            record[parameter.name] = json_or_text(text)
-    return workflow.signature.decode(JsonCodec(), msgspec.json.encode(record), workflow.name)
+            record[parameter.name] = argument_of(parameter, text)
+    return call_of(workflow, record)
