@@ -100,7 +100,7 @@ class Store:
                 "a store in memory belongs to one process, and this is another one; give the URL "
                 "of a file or a server"
             )
-        return cls(url, JsonCodec() if not codec else _find_codec(codec))
+        return cls(url, find_codec(codec))
 
     def check_there(self) -> str:
         """Check that the file of a SQLite store is there, for who would not make it.
@@ -143,7 +143,14 @@ class Store:
         return trio.run(main)
 
 
-def _find_codec(target: str) -> Codec:
+def find_codec(target: str | None) -> Codec:
+    """Return the codec that `codec_option` names; without a name, how values are stored else.
+
+    Raises:
+        click.UsageError: There is no such codec.
+    """
+    if not target:
+        return JsonCodec()
     module, colon, name = target.partition(":")
     if os.getcwd() not in sys.path:  # noqa: PTH109 - as Python writes it there
         sys.path.insert(0, os.getcwd())  # noqa: PTH109
@@ -180,16 +187,21 @@ def store_options(command: Any = None, *, default: str | None = None) -> Any:
     return _with_store(command, default=None)
 
 
-def _with_store(command: F, *, default: str | None) -> F:
-    otherwise = "" if default is None else f"  [default: {default}]"
-
-    @click.option(
+def codec_option(command: F) -> F:
+    """Give a command the option ``--codec`` as ``codec_name``, for `find_codec`."""
+    return click.option(
         "--codec",
         "codec_name",
         envvar="TRIOFLOW_CODEC",
         metavar="MODULE:NAME",
         help="The workers' codec, or a function that gives it.  [env: TRIOFLOW_CODEC]",
-    )
+    )(command)
+
+
+def _with_store(command: F, *, default: str | None) -> F:
+    otherwise = "" if default is None else f"  [default: {default}]"
+
+    @codec_option
     @click.option(
         "--store",
         "store_url",

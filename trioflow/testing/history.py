@@ -245,6 +245,7 @@ class Replay:
         *,
         turn: int | None = None,
         task: str | None = None,
+        turns: int | None = None,
         debugger: Callable[[FrameType], object] | None = None,
     ) -> Turn | None:
         """Make turns until code of yours runs in a task, and stop there in a debugger.
@@ -253,16 +254,19 @@ class Replay:
             turn: The first turn in which to stop, from 0; by default the next one.
             task: The path of the task, ``"0.1"``, as `tasks` and reports of divergences say it; by
                 default any.
+            turns: How many turns are made at most; by default all that are left.
             debugger: Is called with a frame, to stop at its next line; by default
                 ``pdb.Pdb().set_trace``.
 
         Returns:
-            The turn in which it has stopped, once it is over; ``None`` if the task ran in no turn.
+            The turn in which it has stopped, once it is over; ``None`` if the task ran in none of
+            those that were made.
 
         Raises:
             ReplayError: As `step`.
         """
-        while self.position < len(self.turns):
+        end = len(self.turns) if turns is None else min(len(self.turns), self.position + turns)
+        while self.position < end:
             if turn is not None and self.position < turn:
                 self.step()
                 continue
