@@ -14,7 +14,13 @@ from trioflow._model.propagation import Propagator
 from trioflow._model.workflows import Workflow
 from trioflow._registry import Registry
 from trioflow.authoring import Signal
-from trioflow.testing.simulation import Functions, Schedule, Simulation, simulate
+from trioflow.testing.simulation import (
+    Functions,
+    Schedule,
+    SimulatedUpdate,
+    Simulation,
+    simulate,
+)
 
 __all__ = ["CrashReport", "CrashRun", "crash_everywhere"]
 
@@ -109,6 +115,7 @@ async def crash_everywhere(
     *args: Any,
     activities: Functions | None = None,
     signals: Sequence[tuple[Signal[Any], Any]] = (),
+    updates: Sequence[SimulatedUpdate] = (),
     cancels: bool = False,
     terminates: bool = False,
     resets: bool = False,
@@ -128,6 +135,7 @@ async def crash_everywhere(
         *args: Its arguments.
         activities: See `simulate`, as for the others.
         signals: As there.
+        updates: As there. The report does not say how they are answered.
         cancels: Whether a client also cancels the instance at each step, alone and before each
             crash that can follow. These are as many runs as the square of the steps.
         terminates: Whether a client also terminates it at each step: which activities have run by
@@ -157,6 +165,7 @@ async def crash_everywhere(
             schedule=schedule,
             activities=activities,
             signals=signals,
+            updates=updates,
             failures=False,
             cancels=cancels,
             terminates=terminates,
