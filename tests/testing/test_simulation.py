@@ -212,6 +212,29 @@ class Wanting(Schedule):
         return 0
 
 
+@flows.activity(heartbeat_timeout=5)
+async def copy(number: int) -> int:
+    raise AssertionError
+
+
+@flows.workflow
+async def copies() -> int:
+    return await copy.options(heartbeat_timeout=20)(1) + await copy(2)
+
+
+def test_an_attempt_is_silent_for_too_long():
+    silent = "'copy' (0:{} of simulated-1) is silent for too long"
+    schedule = Wanting(silent.format(0), silent.format(1))
+    simulation = run(
+        copies, schedule=schedule, activities={copy: lambda number: number}, crashes=False
+    )
+    assert simulation.result() == 3
+    first, _, other, _ = simulation.called(copy)
+    assert isinstance(first.error, ActivityTimeout)
+    assert isinstance(other.error, ActivityTimeout)
+    assert simulation.elapsed == pytest.approx(20 + 1 + 5 + 1, abs=0.5)  # with the delays between
+
+
 def test_what_was_cancelled_ends_all_the_same():
     """Its result is not lost: the cancel comes at the next checkpoint, of which there is none."""
     deadline = "the time for simulated-1 comes"
