@@ -175,15 +175,23 @@ def store_options(command: F) -> F: ...
 def store_options(*, default: str) -> Callable[[F], F]: ...
 
 
-def store_options(command: Any = None, *, default: str | None = None) -> Any:
+@overload
+def store_options(*, instead: str) -> Callable[[F], F]: ...
+
+
+def store_options(
+    command: Any = None, *, default: str | None = None, instead: str | None = None
+) -> Any:
     """Give a command the options that say which store is meant; it gets a `Store`.
 
     Args:
         command: The command.
         default: The store's URL if nobody says which.
+        instead: The name of a parameter: if that is given no store is needed, and the command gets
+            the codec in its place.
     """
     if command is None:
-        return partial(_with_store, default=default)
+        return partial(_with_store, default=default, instead=instead)
     return _with_store(command, default=None)
 
 
@@ -198,7 +206,7 @@ def codec_option(command: F) -> F:
     )(command)
 
 
-def _with_store(command: F, *, default: str | None) -> F:
+def _with_store(command: F, *, default: str | None, instead: str | None = None) -> F:
     otherwise = "" if default is None else f"  [default: {default}]"
 
     @codec_option
@@ -211,7 +219,11 @@ def _with_store(command: F, *, default: str | None) -> F:
     )
     @wraps(command)
     def with_store(*args: Any, store_url: str | None, codec_name: str | None, **kwargs: Any) -> Any:
-        store = Store.of(store_url or default, codec_name)
+        store: Store | Codec
+        if instead is not None and kwargs[instead]:
+            store = find_codec(codec_name)
+        else:
+            store = Store.of(store_url or default, codec_name)
         return command(*args, store=store, **kwargs)
 
     return with_store  # type: ignore[return-value]  # click has taken two arguments away

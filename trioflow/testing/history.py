@@ -61,7 +61,11 @@ class StoredExecution(msgspec.Struct, frozen=True):
         Raises:
             msgspec.DecodeError: One of them is no turn.
         """
-        return [decode_turn(msgspec.json.format(bytes(turn), indent=-1)) for turn in self.turns]
+        return [decode_turn(data) for data in self.stored()]
+
+    def stored(self) -> list[bytes]:
+        """Return the turns as a store has them, however they are written in a file."""
+        return [msgspec.json.format(bytes(turn), indent=-1) for turn in self.turns]
 
 
 class History(msgspec.Struct, frozen=True, kw_only=True):
@@ -136,6 +140,8 @@ def load_history(source: Source) -> History:
         return source
     data = source if isinstance(source, bytes) else Path(source).read_bytes()
     try:
+        if data.lstrip().startswith(b"["):
+            raise msgspec.ValidationError("it begins as a bundle of several: see check_bundle()")
         version = msgspec.json.decode(data, type=_Format).format
         if version > FORMAT:
             raise TrioflowError(
