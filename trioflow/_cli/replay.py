@@ -151,7 +151,3 @@ def _show(out: Console, number: int, turn: Turn, tasks: list[TaskInfo]) -> None:
         if task.line:
             line.append(f"  {task.line}", "dim")
         out.print(line)
-
-
-def _time(seconds: float) -> str:
-    return time_of(seconds, "milliseconds")
