@@ -128,7 +128,8 @@ async def crash_everywhere(
     """Run a workflow once for each moment, and kill its worker exactly there.
 
     The moments are: after a turn and before it is stored, and after an activity has run and before
-    its result is stored. After every turn the history is replayed, as `simulate` does.
+    its result is stored. After every turn the history is replayed, as `simulate` does: that is what
+    becomes of a worker that is killed after a turn was stored.
 
     Args:
         workflow: The workflow.
