@@ -103,7 +103,7 @@ async def test_a_single_history_is_a_bundle_but_no_bundle_a_history(tmp_path):
         (await export_history(handle)).save(tmp_path / "one.json")
         save_bundle(await export_bundle(tester.client), tmp_path / "all.json")
     assert check_bundle(tmp_path / "one.json", flows).checked == 1
-    with pytest.raises(TrioflowError, match="is no history of an instance: it begins as a bundle"):
+    with pytest.raises(TrioflowError, match="is no history of an instance: it is a bundle"):
         check_replay(tmp_path / "all.json", flows.workflows["order"])
 
 

@@ -141,7 +141,9 @@ def load_history(source: Source) -> History:
     data = source if isinstance(source, bytes) else Path(source).read_bytes()
     try:
         if data.lstrip().startswith(b"["):
-            raise msgspec.ValidationError("it begins as a bundle of several: see check_bundle()")
+            raise msgspec.ValidationError(
+                "it is a bundle of several, for check_bundle() or trioflow check --from"
+            )
         version = msgspec.json.decode(data, type=_Format).format
         if version > FORMAT:
             raise TrioflowError(
