@@ -73,8 +73,9 @@ PUBLIC = {
     "trioflow.testing": """
         BrokenInvariant Cluster ClusterReport CrashReport CrashRun Fake FakeCall Faults History
         Replay ReplayError Schedule SimulatedFailure SimulatedFinalFailure SimulatedUpdate
-        Simulation Stuck Tester UnmetExpectations activity_context check_replay crash_everywhere
-        explore export_history load_history open_tester schedules simulate
+        Simulation Stuck Tester UnmetExpectations activity_context check_bundle check_replay
+        crash_everywhere explore export_bundle export_history load_bundle load_history open_tester
+        save_bundle schedules simulate
     """,
     "trioflow.testing.conformance": "Case Stage conformance_cases",
     "trioflow.testing.lockstep": "OpenBackend run_lockstep",

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import select
 import threading
 import time
-from contextlib import asynccontextmanager, closing, contextmanager
+from contextlib import ExitStack, asynccontextmanager, closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -276,6 +277,33 @@ async def test_listening_goes_on_after_a_lost_connection(url, schema, admin, mon
             seen = other.changes()
             await one.create([new("a")])
             await other.wait_change(seen, 60)
+
+
+async def test_what_others_tell_while_it_tells_something_itself_is_heard(
+    url, schema, admin, monkeypatch
+):
+    """The driver reads it with the answer; then the socket has nothing more to say of it."""
+    monkeypatch.setattr(notifier, "_SAFETY", 60.0)
+    heard, arrived = threading.Semaphore(0), []
+    async with opened(backend_on(url, schema)) as backend:
+        telling = backend._new_connection()
+        execute = telling.execute
+
+        def interrupted(statement, *args):
+            if "pg_notify" in statement:
+                admin.execute("SELECT pg_notify(%s, '')", (notifier.channel_of(schema),))
+                arrived.extend(select.select([telling.raw.pgconn.socket], [], [], 30)[0])
+            return execute(statement, *args)
+
+        monkeypatch.setattr(telling, "execute", interrupted)
+        one = notifier.Notifier(telling, schema, listen=True, heard=heard.release)
+        with ExitStack() as stack:
+            stack.callback(one.stop)
+            one.start()
+            assert heard.acquire(timeout=30)  # it listens; of what was before it may know nothing
+            one.notify()  # of this alone it hears nothing
+            assert heard.acquire(timeout=10)
+            assert arrived
 
 
 # --- lost connections -------------------------------------------------------------------------

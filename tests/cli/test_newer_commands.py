@@ -71,6 +71,51 @@ def test_code_is_checked_before_it_is_deployed(waiting):
     assert {one["instance"] for one in json.loads(found.output)["diverging"]} == {"good", "held"}
 
 
+def test_code_is_checked_by_what_was_exported(waiting, monkeypatch):
+    assert cli("export", "--under-way", "all.json").output == "Wrote 2 histories to all.json.\n"
+    some = cli("export", "--under-way", "--sample", "1", "some.json")
+    assert some.output == "Wrote 1 history to some.json.\n"
+    cli("export", "good", "good.json")
+    monkeypatch.setenv("TRIOFLOW_STORE", "")  # in CI there is none
+    fits = cli("check", "cli_flows", "--from", "all.json", "--from", "good.json")
+    assert (fits.exit_code, fits.output) == (
+        0,
+        "3 instances were checked: 0 do not fit the present code, 0 would only pass other data\n",
+    )
+    Path("cli_flows.py").write_text(
+        FLOWS.replace("    receipt = await", "    await pack(order)\n    receipt = await")
+    )
+    del sys.modules["cli_flows"]
+    found = cli("check", "cli_flows", "--from", "all.json", "--json")
+    assert found.exit_code == 1
+    assert {one["instance"] for one in json.loads(found.output)["diverging"]} == {"good", "held"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["export", "good.json"], "either the ID of an instance, or --under-way"),
+        (["export", "good", "--under-way", "good.json"], "either the ID of an instance, or"),
+        (["export", "good", "held", "good.json"], "either the ID of an instance, or"),
+        (["export", "good", "--sample", "3", "good.json"], "--sample is for --under-way"),
+        (["check", "cli_flows", "--from", "cli_flows.py", "--sample", "3"], "are for a store"),
+        (["check", "cli_flows", "--from", "nothing.json"], "'nothing.json' does not exist"),
+    ],
+)
+def test_wrong_usage_of_exports(waiting, arguments, said):
+    result = cli(*arguments)
+    assert said in result.output
+    assert result.exit_code == 2
+    assert not Path("good.json").exists()
+
+
+def test_what_is_no_bundle_is_told_in_a_line(waiting):
+    Path("bad.json").write_text("[1")
+    result = cli("check", "cli_flows", "--from", "bad.json")
+    assert result.output.startswith("Error: 'bad.json' is no bundle of histories: ")
+    assert result.exit_code == 1
+
+
 def test_an_instance_is_reset_and_forked(waiting):
     assert cli("fork", "good", "--turn", "1", "--id", "copy").output == "copy\n"
     assert (

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 from trioflow import default_registry
 from trioflow._cli.app import app
-from trioflow.testing import export_history, open_tester
+from trioflow.testing import Replay, export_history, open_tester
 
 SHOP = """
 import trio
@@ -124,6 +124,90 @@ def test_the_debugger_is_left_without_a_traceback(replay, monkeypatch):
     monkeypatch.setattr("builtins.breakpoint", left)
     result = replay("--break-at", "1", "shop_replayed")
     assert (result.exit_code, result.output) == (1, "Aborted!\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "turn"),
+    [(["--break-task", "0"], 0), (["--break-task", "0", "--break-at", "1"], 1)],
+)
+def test_the_debugger_stops_in_a_task(replay, arguments, turn, monkeypatch):
+    stops = []
+
+    class Debugger:
+        def __init__(self, **_):
+            pass
+
+        def set_trace(self, frame):
+            stops.append(frame.f_code.co_name)
+
+    monkeypatch.setattr("trioflow.testing.debugging.pdb.Pdb", Debugger)
+    debug, turns = Replay.debug, []
+
+    def noting(run, **options):
+        turns.append(run.position)
+        return debug(run, **options)
+
+    monkeypatch.setattr(Replay, "debug", noting)
+    result = replay("--step", *arguments, "shop_replayed")
+    assert (stops, turns[-1]) == (["order"], turn)
+    assert result.output.count("turn 0  ") == 2  # of each execution, whether it stops there or not
+    assert "order-7 replays: 2 executions, " in result.output
+    assert replay("--break-task", "0.7", "shop_replayed").exit_code == 0
+    assert len(stops) == 1
+
+
+FAR = """
+import trio
+from trioflow import Registry
+
+flows = Registry()
+
+@flows.workflow
+async def far() -> int:
+    with trio.move_on_after(1e12):
+        await trio.sleep(60)
+    return 1
+"""
+
+
+def test_a_deadline_further_away_than_the_calendar_goes(replay):
+    namespace: dict = {}
+    exec(FAR, namespace)
+
+    async def main():
+        async with open_tester(registry=namespace["flows"]) as tester:
+            handle = await tester.start(namespace["far"])
+            await handle.result()
+            (await export_history(handle)).save("history.json")
+
+    trio.run(main)
+    result = replay("--step", "shop_replayed", code=FAR)
+    assert result.exit_code == 0
+
+
+SEALED = """
+from trioflow import JsonCodec, WrappedCodec
+
+codec = WrappedCodec(JsonCodec(), lambda data: data[::-1], lambda data: data[::-1])
+"""
+
+
+def test_values_of_another_codec(replay):
+    namespace: dict = {}
+    exec(SHOP + SEALED, namespace)
+
+    async def main():
+        async with open_tester(registry=namespace["flows"], codec=namespace["codec"]) as tester:
+            handle = await tester.start(namespace["order"].options(id="order-8"), 3, again=False)
+            await handle.signal(namespace["go"], "secret")
+            await handle.result()
+            (await export_history(handle)).save("history.json")
+
+    trio.run(main)
+    sealed = ["--codec", "shop_replayed:codec", "shop_replayed"]
+    result = replay(*sealed, code=SHOP + SEALED)
+    assert result.output.startswith("order-8 replays: 1 execution, ")
+    assert replay("shop_replayed", code=SHOP + SEALED).exit_code == 1
 
 
 @pytest.mark.parametrize(

@@ -234,6 +234,26 @@ async def test_removal_of_many_leaves_what_runs(cached):
         assert await handle.result() == 1
 
 
+async def test_removal_by_any_filter(cached):
+    flows, quick, waiting = shop()
+
+    async with cached.worker(flows) as worker:
+        client = worker.client
+        for number, stage in enumerate(("new", "new", "old", "old")):
+            await client.run(quick.options(attributes={"stage": stage}), number)
+        handle = await client.start(waiting.options(attributes={"stage": "old"}))
+        with pytest.raises(ArgumentError, match="without a filter.*every finished instance"):
+            await client.remove()
+        with pytest.raises(ArgumentError, match="without a filter"):
+            await client.remove(limit=1)
+        assert await client.remove(where={"stage": "older"}) == 0
+        assert await client.remove(where={"stage": "old"}) == 2
+        assert await client.count(where={"stage": "old"}) == 1
+        assert await client.remove(workflow=quick) == 2
+        assert [d.id for d in await client.list()] == [handle.id]
+        await handle.cancel()
+
+
 async def test_stats_count_each_queue(cached):
     flows, _, waiting = shop()
 

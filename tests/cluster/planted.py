@@ -6,8 +6,6 @@ import msgspec
 
 from trioflow.backends.memory import MemoryBackend
 
-__all__ = ["MISTAKES"]
-
 
 class Planted(MemoryBackend):
     """The store in memory, with SQL of its own."""
@@ -179,10 +177,3 @@ class ForgetsUnreadCancels(Planted):
         inbox = reset.beginning.inbox
         inbox[:] = [each for each in inbox if b"cancel requested" not in each.event]
         return await super().reset(reset)
-
-
-MISTAKES = (
-    *(NoLease, NoFence, KeepsMessages, LosesWakeUps),
-    *(ForgetsCancels, DropsCarried, StoresResultsTwice, AttemptsDoNotCount),
-    *(LosesAnswers, ForgetsWhatWasRead, ForgetsUnreadCancels),
-)

@@ -316,7 +316,10 @@ def test_a_mistake_of_the_store_is_found(store):
 
 @pytest.mark.parametrize(
     "store",
-    [KeepsMessages, LosesWakeUps, ForgetsCancels, StoresResultsTwice, LosesSignals, LosesAnswers],
+    [
+        *(NoLease, NoFence, KeepsMessages, LosesWakeUps, ForgetsCancels, DropsCarried),
+        *(StoresResultsTwice, LosesSignals, LosesAnswers),
+    ],
 )
 def test_a_mistake_of_the_store_is_found_soon(store):
     with pytest.raises(BrokenInvariant):

@@ -94,3 +94,17 @@ async def test_the_dashboard_asks_for_what_there_is():
     assert wanted - shown == {"trioflow_queue_running"}
     ids = [panel["id"] for panel in dashboard["panels"]]
     assert len(ids) == len(set(ids))
+
+
+def test_the_page_for_those_who_come_from_go_workflows_names_what_there_is():
+    page = EXAMPLES.parent / "docs" / "coming-from" / "go-workflows.md"
+    section = page.read_text("utf-8").split("\n## Traces and metrics\n")[1].split("\n## ")[0]
+    rows = [line.split(" | ") for line in section.splitlines() if line.startswith("| `")]
+    theirs, ours = (
+        {name for row in rows for name in re.findall(r"`(\w+(?:\.\w+)+)`", row[column])}
+        for column in (0, 1)
+    )
+    same = theirs - {"workflow.cache.size", "workflow.cache.eviction"}
+    assert len(same) == 7
+    assert (same | ours) - set(INSTRUMENTS) == set()
+    assert {"cache.size", "cache.evictions"} <= ours

@@ -101,6 +101,30 @@ async def loses_a_signal() -> int:
 
 
 @flows.workflow
+async def loses_a_signal_in_a_race() -> list[int]:
+    """What wins cancels what has received a signal, and has not dealt with it yet."""
+    done: list[int] = []
+
+    async def deal_with_it() -> None:
+        value = await go.receive()
+        await ship(value)
+        done.append(value)
+        nursery.cancel_scope.cancel()
+
+    async def give_up() -> None:
+        await charge(1)
+        nursery.cancel_scope.cancel()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(deal_with_it)
+        nursery.start_soon(give_up)
+    with trio.move_on_after(60):
+        while not done:
+            done.append(await go.receive())
+    return done
+
+
+@flows.workflow
 async def checks_then_acts() -> int:
     left = 1
     taken = 0

@@ -6,7 +6,7 @@ import anyio
 import trio
 
 from tests.testing import planted as p
-from trioflow import Registry, Signal, info
+from trioflow import Registry, Signal, Update, info
 from trioflow.testing import crash_everywhere
 
 flows = Registry()
@@ -141,6 +141,37 @@ def test_crossed_with_resets():
     assert any(", then " in run.what for run in resets)
     # Nothing that a client has sent is lost, and nothing counts twice.
     assert {run.outcome for run in resets} == {report.outcome}
+
+
+put = Update("put", argument=int, result=int)
+
+
+@flows.workflow
+async def is_asked() -> list[int]:
+    """Do with an activity what clients ask for, until it is enough."""
+    done: list[int] = []
+    enough = trio.Event()
+
+    @put.handler
+    async def _(number: int) -> int:
+        done.append(await take(number))
+        if len(done) == 2:
+            enough.set()
+        return len(done)
+
+    await enough.wait()
+    return done
+
+
+def test_updates_are_done_whatever_crashes():
+    updates = [(put, 1), (put, 2)]
+    report = run(is_asked, activities=STEPS, updates=updates, resets=True)
+    assert report.outcome == "completed: [1, 2]"
+    assert set(report.results) == {"completed: [1, 2]"}
+    assert {run.outcome for run in report.runs if run.what.startswith("a client resets")} == {
+        "completed: [1, 2]"
+    }
+    assert report.repeated == {"take": 2}
 
 
 def test_all_crossed():

@@ -132,6 +132,17 @@ def test_a_lost_signal():
     assert steps(caught.value) <= 5
 
 
+def test_a_signal_that_is_lost_in_a_race():
+    def check(simulation):
+        told = [what for what in simulation.trace if "comes" in what]  # the signal, or the time
+        if simulation.status == "completed" and told[0] == "signal 'go' comes":
+            assert simulation.result() == [7]
+
+    with pytest.raises(AssertionError) as caught:
+        find(p.loses_a_signal_in_a_race, check=check, signals=[(p.go, 7)])
+    assert steps(caught.value) <= 5
+
+
 def test_check_then_act():
     def check(simulation):
         if simulation.status == "completed":

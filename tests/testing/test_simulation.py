@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+
 import msgspec
 import pytest
 import trio
@@ -9,6 +11,7 @@ from hypothesis import given, settings
 
 from tests.testing import planted as p
 from trioflow import (
+    ActivityTimeout,
     InstanceCancelled,
     NonRetryable,
     Registry,
@@ -16,6 +19,7 @@ from trioflow import (
     Signal,
     activity_info,
     heartbeat,
+    info,
 )
 from trioflow import continue_as_new as again
 from trioflow.errors import TrioflowError
@@ -89,7 +93,8 @@ functions = {charge: lambda number: f"c{number}", ship: lambda number: number}
 
 def run(workflow, *args, choices=(), **options):
     options = {"activities": functions, "registry": flows, **options}
-    return simulate(workflow, *args, schedule=Schedule(choices), **options)
+    options.setdefault("schedule", Schedule(choices))
+    return simulate(workflow, *args, **options)
 
 
 def test_when_nothing_goes_wrong():
@@ -168,6 +173,127 @@ def test_a_cancel_of_a_client():
 def test_a_turn_is_lost_with_its_worker():
     simulation = choice(parent, "is lost", failures=False, cancels=False)
     assert simulation.result() == ["c1", "c2"]
+
+
+@flows.workflow
+async def ships_in_time() -> str:
+    try:
+        with trio.move_on_after(60):
+            return f"shipped {await ship(1)}"
+    except ActivityTimeout:
+        return "timed out"
+    return "cancelled"
+
+
+def test_an_attempt_takes_too_long():
+    simulation = choice(ships_in_time, "takes too long", crashes=False, cancels=False)
+    assert isinstance(simulation.called(ship)[0].error, ActivityTimeout)
+    assert simulation.elapsed >= 30
+
+
+class Wanting(Schedule):
+    """Does what is wanted as soon as it can be done, one after the other, and else what is usual.
+
+    Args:
+        *wanted: Parts of how it is said in the trace.
+    """
+
+    more = True
+
+    def __init__(self, *wanted):
+        super().__init__()
+        self.wanted = list(wanted)
+
+    def pick(self, possibilities):
+        for place, what in enumerate(possibilities):
+            if self.wanted and self.wanted[0] in what:
+                del self.wanted[0]
+                return place
+        return 0
+
+
+@flows.activity(heartbeat_timeout=5)
+async def copy(number: int) -> int:
+    raise AssertionError
+
+
+@flows.workflow
+async def copies() -> int:
+    return await copy.options(heartbeat_timeout=20)(1) + await copy(2)
+
+
+def test_an_attempt_is_silent_for_too_long():
+    silent = "'copy' (0:{} of simulated-1) is silent for too long"
+    schedule = Wanting(silent.format(0), silent.format(1))
+    simulation = run(
+        copies, schedule=schedule, activities={copy: lambda number: number}, crashes=False
+    )
+    assert simulation.result() == 3
+    first, _, other, _ = simulation.called(copy)
+    assert isinstance(first.error, ActivityTimeout)
+    assert isinstance(other.error, ActivityTimeout)
+    assert simulation.elapsed == pytest.approx(20 + 1 + 5 + 1, abs=0.5)  # with the delays between
+
+
+def test_what_was_cancelled_ends_all_the_same():
+    """Its result is not lost: the cancel comes at the next checkpoint, of which there is none."""
+    deadline = "the time for simulated-1 comes"
+    for ends, result in ((" ends", "cancelled"), (" ends all the same", "shipped 1")):
+        schedule = Wanting(deadline, ends)
+        simulation = run(ships_in_time, schedule=schedule, crashes=False, failures=False)
+        assert not schedule.wanted
+        assert simulation.result() == result
+
+
+def test_messages_come_in_turns_of_their_own():
+    signals = [(go, 7), (go, 8)]
+    counts = []
+    for turn in ("a turn of simulated-1", "a turn of simulated-1 with one event"):
+        schedule = Wanting("signal 'go' comes", "signal 'go' comes", turn)
+        simulation = run(waits, 3600, schedule=schedule, signals=signals)
+        assert simulation.result() == 7
+        (execution,) = simulation.history().executions
+        counts.append([len(turn.events) for turn in execution.decode()])
+    together, apart = counts
+    assert together == [3]  # the start is an event too
+    assert apart[0] == 2
+
+
+def test_an_execution_is_evicted_and_runs_its_code_again():
+    begun = []
+
+    @flows.workflow(name="notes")
+    async def notes() -> str:
+        begun.append(info().execution)
+        return await charge(1)
+
+    quiet = {"crashes": False, "failures": False, "cancels": False}
+    run(notes, **quiet)
+    usual = len(begun)
+    counts = []
+    for number in range(10):
+        begun.clear()
+        simulation = run(notes, choices=[0, number], **quiet)
+        if "simulated-1 is evicted" in simulation.trace:
+            counts.append(len(begun))
+        assert simulation.result() == "c1"
+    assert set(counts) == {usual + 1}
+
+
+def test_the_collector_runs():
+    collected = []
+
+    def note(phase, _):
+        collected.append(phase)
+
+    gc.disable()
+    gc.callbacks.append(note)
+    try:
+        choice(tries, "the garbage collector runs", crashes=False, cancels=False, failures=False)
+    finally:
+        gc.callbacks.remove(note)
+        gc.enable()
+    assert "stop" in collected
 
 
 def test_activity_info_is_there():

@@ -469,8 +469,26 @@ def test_virtual_time_can_be_limited(backend):
     async def main(tester):
         await tester.run(polls_for_ever)
 
-    with pytest.raises(Stuck, match=r"after 3600 s of virtual time\.(?s:.*)polls_for_ever waits"):
+    until = r"until 2026-01-01 01:00:\d\d\.\d\d\dZ"  # the next minute, after some
+    with pytest.raises(
+        Stuck, match=rf"after 3600 s of virtual time\.(?s:.*)polls_for_ever waits.* {until}"
+    ):
         run(backend, main, timeout=timedelta(hours=1))
+
+
+@flows.workflow
+async def waits_nearly_for_ever() -> None:
+    with trio.move_on_after(1e12):
+        await trio.sleep_forever()
+
+
+@BACKENDS
+def test_a_deadline_may_be_further_away_than_the_calendar_goes(backend):
+    async def main(tester):
+        await tester.run(waits_nearly_for_ever)
+
+    with pytest.raises(Stuck, match=r", until 10017\d+$"):
+        run(backend, main, timeout=60)
 
 
 @flows.activity(queue="of its own")

@@ -169,7 +169,8 @@ async def client_calls(client: Client) -> None:
     assert_type([one.queues for one in await client.workers()], list[list[str] | None])
     assert_type(await client.remove(finished_before=0.0, workflow=checkout, limit=10), int)
     assert_type(await client.remove(finished_before=0.0, status=("failed",)), int)
-    await client.remove()  # type: ignore[call-arg]
+    assert_type(await client.remove(where={"customer": "c7"}), int)
+    await client.remove(finished_before=None)  # type: ignore[arg-type]
     await client.remove(finished_before="yesterday")  # type: ignore[arg-type]
     assert_type(client.backend, Backend)
 

@@ -6,8 +6,19 @@ from __future__ import annotations
 
 from typing import Any, assert_type
 
-from trioflow import ActivityInfo, Client, Handle, activity, workflow
-from trioflow.testing import Cluster, ClusterReport, Fake, activity_context, open_tester
+from trioflow import ActivityInfo, Client, Compatibility, Handle, activity, workflow
+from trioflow.testing import (
+    Cluster,
+    ClusterReport,
+    Fake,
+    History,
+    activity_context,
+    check_bundle,
+    export_bundle,
+    load_bundle,
+    open_tester,
+    save_bundle,
+)
 
 
 @activity
@@ -60,6 +71,15 @@ async def activities_alone() -> None:
         assert_type(about, ActivityInfo)
         assert_type(await charge("a"), int)
     activity_context(attempt="2")  # type: ignore[arg-type]
+
+
+async def bundles(client: Client) -> None:
+    histories = await export_bundle(client, sample=20)
+    assert_type(histories, list[History])
+    assert_type(save_bundle(histories, "under-way.json"), None)
+    assert_type(load_bundle("under-way.json"), list[History])
+    assert_type(check_bundle("under-way.json"), Compatibility)
+    check_bundle(histories[0])  # type: ignore[arg-type]
 
 
 def clusters() -> None:

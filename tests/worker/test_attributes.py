@@ -200,7 +200,7 @@ async def test_suspended_ones_are_found_too(clock):
         (2**60, "no number that every store"),
         (b"x", "a str, int, float, bool, datetime or list of str is needed, not b'x'"),
         (None, "is needed, not None"),
-        ([1], "is a string, not 1"),
+        ([1], "a member of attribute .* is a string, not 1"),
         ("x" * 2049, "more than 2048 bytes"),
         (["x" * 1025, "y" * 1025], "more than 2048 bytes"),
         ("a\0b", "holds a NUL"),

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,7 @@ from trioflow._model.info import SuspendReport
 from trioflow._model.turns import Turn
 from trioflow._worker.failures import full_traceback, raised_at
 from trioflow.backends.records import ENDED
-from trioflow.testing import ReplayError, export_history
+from trioflow.testing import ReplayError, export_bundle, export_history, save_bundle
 from trioflow.testing.tasks import replayed_tasks
 
 __all__ = ["describe", "export", "history", "show"]
@@ -373,21 +374,39 @@ def _print_turn(
 
 
 @click.command(cls=StoreCommand)
-@click.argument("id", type=InstanceId())
+@click.argument("ids", type=InstanceId(), nargs=-1, metavar="[ID]")
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+@click.option("--under-way", is_flag=True, help="Those of all that have not ended, without ID.")
+@click.option("--sample", type=click.IntRange(min=1), metavar="N", help="Draw N of each workflow.")
 @store_options
-def export(*, store: Store, id: str, file: Path) -> None:
-    """Write an instance's history into a file.
+def export(
+    *, store: Store, ids: tuple[str, ...], file: Path, under_way: bool, sample: int | None
+) -> None:
+    """Write an instance's history into a file, or those of all that are under way.
 
-    It is for `trioflow replay`, and for `check_replay()` in tests.
+    It is for `trioflow replay`, and for `check_replay()` in tests; that of many, of each its
+    present execution, for `trioflow check --from` and `check_bundle()`.
     """
+    if len(ids) != (0 if under_way else 1):
+        raise click.UsageError("give either the ID of an instance, or --under-way for many")
+    if sample is not None and not under_way:
+        raise click.UsageError("--sample is for --under-way")
 
-    async def read(client: Client) -> int:
+    async def read(client: Client) -> str:
+        if under_way:
+            many = await export_bundle(client, sample=sample)
+            _write(partial(save_bundle, many, file), file)
+            return f"{len(many)} histor{'y' if len(many) == 1 else 'ies'}"
+        (id,) = ids
         stored = await export_history(client.handle(id))
-        try:
-            stored.save(file)
-        except OSError as error:
-            raise click.FileError(str(file), error.strerror) from None
-        return sum(len(each.turns) for each in stored.executions)
+        _write(partial(stored.save, file), file)
+        return f"{sum(len(each.turns) for each in stored.executions)} turns of {shown(id)}"
 
-    click.echo(f"Wrote {store.run(read)} turns of {shown(id)} to {file}.")
+    click.echo(f"Wrote {store.run(read)} to {file}.")
+
+
+def _write(save: Callable[[], None], file: Path) -> None:
+    try:
+        save()
+    except OSError as error:
+        raise click.FileError(str(file), error.strerror) from None

@@ -100,7 +100,7 @@ class Store:
                 "a store in memory belongs to one process, and this is another one; give the URL "
                 "of a file or a server"
             )
-        return cls(url, JsonCodec() if not codec else _find_codec(codec))
+        return cls(url, find_codec(codec))
 
     def check_there(self) -> str:
         """Check that the file of a SQLite store is there, for who would not make it.
@@ -143,7 +143,14 @@ class Store:
         return trio.run(main)
 
 
-def _find_codec(target: str) -> Codec:
+def find_codec(target: str | None) -> Codec:
+    """Return the codec that `codec_option` names; without a name, how values are stored else.
+
+    Raises:
+        click.UsageError: There is no such codec.
+    """
+    if not target:
+        return JsonCodec()
     module, colon, name = target.partition(":")
     if os.getcwd() not in sys.path:  # noqa: PTH109 - as Python writes it there
         sys.path.insert(0, os.getcwd())  # noqa: PTH109
@@ -168,28 +175,41 @@ def store_options(command: F) -> F: ...
 def store_options(*, default: str) -> Callable[[F], F]: ...
 
 
-def store_options(command: Any = None, *, default: str | None = None) -> Any:
+@overload
+def store_options(*, instead: str) -> Callable[[F], F]: ...
+
+
+def store_options(
+    command: Any = None, *, default: str | None = None, instead: str | None = None
+) -> Any:
     """Give a command the options that say which store is meant; it gets a `Store`.
 
     Args:
         command: The command.
         default: The store's URL if nobody says which.
+        instead: The name of a parameter: if that is given no store is needed, and the command gets
+            the codec in its place.
     """
     if command is None:
-        return partial(_with_store, default=default)
+        return partial(_with_store, default=default, instead=instead)
     return _with_store(command, default=None)
 
 
-def _with_store(command: F, *, default: str | None) -> F:
-    otherwise = "" if default is None else f"  [default: {default}]"
-
-    @click.option(
+def codec_option(command: F) -> F:
+    """Give a command the option ``--codec`` as ``codec_name``, for `find_codec`."""
+    return click.option(
         "--codec",
         "codec_name",
         envvar="TRIOFLOW_CODEC",
         metavar="MODULE:NAME",
         help="The workers' codec, or a function that gives it.  [env: TRIOFLOW_CODEC]",
-    )
+    )(command)
+
+
+def _with_store(command: F, *, default: str | None, instead: str | None = None) -> F:
+    otherwise = "" if default is None else f"  [default: {default}]"
+
+    @codec_option
     @click.option(
         "--store",
         "store_url",
@@ -199,7 +219,11 @@ def _with_store(command: F, *, default: str | None) -> F:
     )
     @wraps(command)
     def with_store(*args: Any, store_url: str | None, codec_name: str | None, **kwargs: Any) -> Any:
-        store = Store.of(store_url or default, codec_name)
+        store: Store | Codec
+        if instead is not None and kwargs[instead]:
+            store = find_codec(codec_name)
+        else:
+            store = Store.of(store_url or default, codec_name)
         return command(*args, store=store, **kwargs)
 
     return with_store  # type: ignore[return-value]  # click has taken two arguments away

@@ -54,6 +54,7 @@ from trioflow._model.workflows import Workflow
 from trioflow._observe import Observers
 from trioflow._registry import Registry
 from trioflow.backends.abc import Backend
+from trioflow.backends.filters import InstanceFilter
 from trioflow.backends.records import (
     ActivityTask,
     QueueStats,
@@ -62,12 +63,14 @@ from trioflow.backends.records import (
     Trouble,
     WorkerInfo,
 )
-from trioflow.errors import ClientClosed, InstanceAlreadyExists
+from trioflow.errors import ArgumentError, ClientClosed, InstanceAlreadyExists
 
 __all__ = ["Client"]
 
 _LOOK_EVERY = 1.0
 """Seconds at most between two looks at an instance: not every change of it is told."""
+
+_WHENEVER = float("inf")  # not `math.inf`, which somebody has to say
 
 P = ParamSpec("P")
 A = TypeVar("A")
@@ -595,7 +598,7 @@ class Client(BulkCalls, ScheduleCalls, LimitCalls):
     async def remove(
         self,
         *,
-        finished_before: float,
+        finished_before: float = _WHENEVER,
         status: Status | Sequence[Status] = (),
         workflow: Workflow[..., Any] | str | None = None,
         queue: str | None = None,
@@ -607,7 +610,7 @@ class Client(BulkCalls, ScheduleCalls, LimitCalls):
         where: Where | None = None,
         limit: int = 1000,
     ) -> int:
-        """Remove finished instances with their histories.
+        """Remove finished instances with their histories; at least one filter must be given.
 
         Args:
             finished_before: Only those that ended before this time, epoch seconds.
@@ -626,6 +629,8 @@ class Client(BulkCalls, ScheduleCalls, LimitCalls):
             How many were removed.
 
         Raises:
+            ArgumentError: There is no filter at all. ``finished_before=math.inf`` means all that
+                have finished.
             TypeError, ValueError: As `list`; or a status is one of instances that have not ended.
         """
         wanted = instance_filter(
@@ -637,9 +642,16 @@ class Client(BulkCalls, ScheduleCalls, LimitCalls):
             created_after=created_after,
             created_before=created_before,
             finished_after=finished_after,
-            finished_before=check_time(finished_before, "finished_before"),
+            finished_before=None
+            if finished_before is _WHENEVER
+            else check_time(finished_before, "finished_before"),
             where=where,
         )
+        if wanted == InstanceFilter():
+            raise ArgumentError(
+                "remove() without a filter would mean every finished instance of the store; give "
+                "one, finished_before=time.time() - 30 * 86400 for those that ended a month ago"
+            )
         return await self.backend.remove(wanted, limit=check_count("limit", limit, 0))
 
     @raises_native_cancels

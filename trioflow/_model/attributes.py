@@ -173,7 +173,7 @@ def _stored(name: str, value: object) -> str | int | float | bool | list[str] | 
 
 
 def _texts(what: str, values: Sequence[object]) -> list[str]:
-    texts = [_text(what, value) for value in values]
+    texts = [_text(f"a member of {what}", value) for value in values]
     if sum(len(text.encode()) for text in texts) > ATTRIBUTE_SIZE:
         raise _too_large(what)
     return texts

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections import Counter
 from collections.abc import AsyncIterator, Collection, Sequence
 from typing import Any
 
@@ -31,7 +30,16 @@ from trioflow.backends.filters import InstanceFilter
 from trioflow.backends.records import InstanceRecord, Status
 from trioflow.errors import InstanceNotFound
 
-__all__ = ["Compatibility", "Misfit", "check_code", "check_compatibility"]
+__all__ = [
+    "Compatibility",
+    "HistoryCheck",
+    "Misfit",
+    "check_code",
+    "check_compatibility",
+    "identity_of",
+    "loaded",
+    "records_under_way",
+]
 
 _PAGE = 500  # rows that are listed at once
 _LOADED = 20  # histories that are in memory at once
@@ -154,35 +162,77 @@ async def check_code(
     interceptors: Sequence[Interceptor] = (),
 ) -> Compatibility:
     """Do what `check_compatibility` does, of some queues alone if they are given."""
-    guard.install()
     found = Compatibility()
-    unknown: Counter[str] = Counter()
-    of_workflow: dict[str, list[InstanceRecord]] = {}
+    known = known_workflows(registry)
+    of_workflow = await records_under_way(
+        backend, statuses, known=known, queues=queues, sample=sample
+    )
+    for name, drawn in of_workflow.items():
+        workflow = known.get(name)
+        if workflow is None:
+            found.unknown[name] = drawn.seen
+            continue
+        check = HistoryCheck(workflow, codec, propagators, interceptors, found)
+        async for record, turns in loaded(backend, drawn.records):
+            check.look_at(identity_of(record), turns, record.input)
+            await anyio.lowlevel.checkpoint()
+    return found
+
+
+class Drawn(msgspec.Struct):
+    """Some of the instances of a workflow, and how many there are."""
+
+    records: list[InstanceRecord] = []
+    seen: int = 0
+
+
+async def records_under_way(
+    backend: Backend,
+    statuses: tuple[Status, ...],
+    *,
+    known: Collection[str] | None = None,
+    queues: Collection[str] | None = None,
+    sample: int | None = None,
+) -> dict[str, Drawn]:
+    """Return the instances of each workflow, or so many of them, drawn at random.
+
+    Args:
+        backend: The store.
+        statuses: Of which statuses.
+        known: The names of workflows; instances of others are counted only.
+        queues: Only those of these queues.
+        sample: How many of each workflow; by default all.
+    """
+    of_workflow: dict[str, Drawn] = {}
     chance = random.Random(0)  # noqa: S311  # not for secrets; the same store gives the same sample
-    seen: Counter[str] = Counter()
     async for record in _records(backend, InstanceFilter(status=statuses)):
         if queues is not None and record.queue not in queues:
             continue
-        if record.workflow not in known_workflows(registry):
-            unknown[record.workflow] += 1
+        drawn = of_workflow.setdefault(record.workflow, Drawn())
+        drawn.seen += 1
+        if known is not None and record.workflow not in known:
             continue
-        kept = of_workflow.setdefault(record.workflow, [])
-        seen[record.workflow] += 1
-        if sample is None or len(kept) < sample:
-            kept.append(record)
-        elif (place := chance.randrange(seen[record.workflow])) < sample:
-            kept[place] = record
-    found.unknown = dict(unknown)
-    for name, records in of_workflow.items():
-        workflow = known_workflows(registry)[name]
-        check = _Check(workflow, codec, propagators, interceptors, found)
-        for first in range(0, len(records), _LOADED):
-            some = records[first : first + _LOADED]
-            stored = await backend.load([(record.id, record.execution) for record in some])
-            for record, turns in zip(some, stored, strict=True):
-                check.look_at(record, turns)
-                await anyio.lowlevel.checkpoint()
-    return found
+        if sample is None or len(drawn.records) < sample:
+            drawn.records.append(record)
+        elif (place := chance.randrange(drawn.seen)) < sample:
+            drawn.records[place] = record
+    return of_workflow
+
+
+async def loaded(
+    backend: Backend, records: Sequence[InstanceRecord]
+) -> AsyncIterator[tuple[InstanceRecord, Sequence[bytes]]]:
+    """Load the present executions of instances, some at once."""
+    for first in range(0, len(records), _LOADED):
+        some = records[first : first + _LOADED]
+        stored = await backend.load([(record.id, record.execution) for record in some])
+        for record, turns in zip(some, stored, strict=True):
+            yield record, turns
+
+
+def identity_of(record: InstanceRecord) -> Identity:
+    """Return what the code of an instance's present execution knows itself by."""
+    return Identity(record.id, record.execution, record.queue, record.priority, record.life)
 
 
 async def _records(backend: Backend, where: InstanceFilter) -> AsyncIterator[InstanceRecord]:
@@ -205,7 +255,7 @@ async def _records(backend: Backend, where: InstanceFilter) -> AsyncIterator[Ins
         before = [record.id for record in page]
 
 
-class _Check:
+class HistoryCheck:
     """Looks at instances of one workflow.
 
     Args:
@@ -224,40 +274,47 @@ class _Check:
         interceptors: Sequence[Interceptor],
         found: Compatibility,
     ) -> None:
+        guard.install()
         self._workflow = workflow
         self._codec = codec
         self._propagators = propagators
         self._interceptors = interceptors
         self._found = found
 
-    def look_at(self, record: InstanceRecord, stored: Sequence[bytes]) -> None:
-        """Replay an instance's present execution; all that it has stored."""
+    def look_at(self, me: Identity, stored: Sequence[bytes], input: bytes) -> None:
+        """Replay an instance's present execution; all that it has stored.
+
+        Args:
+            me: Whose execution it is.
+            stored: Its turns.
+            input: Its arguments, which are looked at if there is no turn; ``b""`` for none.
+        """
         self._found.checked += 1
         try:
             turns = [decode_turn(data) for data in stored]
         except msgspec.MsgspecError as exc:
-            unreadable = unreadable_turn(record.id, 0, str(exc))
-            self._found.diverging.append(self._misfit(record, unreadable))
+            unreadable = unreadable_turn(me.id, 0, str(exc))
+            self._found.diverging.append(self._misfit(me, unreadable))
             return
         report: SuspendReport | None = None
         if not turns:
-            report = self._input_fits(record)
+            report = self._input_fits(me, input) if input else None
         else:
             self._found.changed += self._has_changed(turns)
             # What replays strictly, replays; what does not, may replay all the same.
-            differs = self._replay(StrictExecution, record, turns)
-            report = None if differs is None else self._replay(Execution, record, turns)
+            differs = self._replay(StrictExecution, me, turns)
+            report = None if differs is None else self._replay(Execution, me, turns)
             if differs is not None and report is None:
-                self._found.differing.append(self._misfit(record, differs))
+                self._found.differing.append(self._misfit(me, differs))
         if report is not None:
-            self._found.diverging.append(self._misfit(record, report))
+            self._found.diverging.append(self._misfit(me, report))
 
-    def _misfit(self, record: InstanceRecord, report: SuspendReport) -> Misfit:
+    def _misfit(self, me: Identity, report: SuspendReport) -> Misfit:
         return Misfit(
-            instance=record.id,
-            workflow=record.workflow,
-            execution=record.execution,
-            life=record.life,
+            instance=me.id,
+            workflow=self._workflow.name,
+            execution=me.execution,
+            life=me.life,
             report=report,
         )
 
@@ -266,20 +323,19 @@ class _Check:
         code = begun.code if isinstance(begun, Started) else ""
         return bool(code) and code != self._workflow.fingerprint
 
-    def _input_fits(self, record: InstanceRecord) -> SuspendReport | None:
+    def _input_fits(self, me: Identity, input: bytes) -> SuspendReport | None:
         """Return what is wrong with the arguments of an instance that has not begun."""
         workflow = self._workflow
         try:
-            workflow.signature.decode(self._codec, record.input, workflow.name)
+            workflow.signature.decode(self._codec, input, workflow.name)
         except Exception as exc:  # noqa: BLE001  # whatever a codec or a type says
             what = f"its input ({workflow.where})"
-            return undecodable(workflow.name, record.id, 0, MAIN_TASK, what, str(exc))
+            return undecodable(workflow.name, me.id, 0, MAIN_TASK, what, str(exc))
         return None
 
     def _replay(
-        self, kind: type[Execution], record: InstanceRecord, turns: Sequence[Turn]
+        self, kind: type[Execution], me: Identity, turns: Sequence[Turn]
     ) -> SuspendReport | None:
-        me = Identity(record.id, record.execution, record.queue, record.priority, record.life)
         execution = kind(
             self._workflow,
             me,

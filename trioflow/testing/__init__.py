@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
+from trioflow.testing.bundles import check_bundle, export_bundle, load_bundle, save_bundle
 from trioflow.testing.cluster import BrokenInvariant, Cluster, ClusterReport, Faults
 from trioflow.testing.context import activity_context
 from trioflow.testing.crashes import CrashReport, CrashRun, crash_everywhere
@@ -56,12 +57,16 @@ __all__ = [
     "Tester",
     "UnmetExpectations",
     "activity_context",
+    "check_bundle",
     "check_replay",
     "crash_everywhere",
     "explore",
+    "export_bundle",
     "export_history",
+    "load_bundle",
     "load_history",
     "open_tester",
+    "save_bundle",
     "schedules",
     "simulate",
 ]

@@ -14,7 +14,13 @@ from trioflow._model.propagation import Propagator
 from trioflow._model.workflows import Workflow
 from trioflow._registry import Registry
 from trioflow.authoring import Signal
-from trioflow.testing.simulation import Functions, Schedule, Simulation, simulate
+from trioflow.testing.simulation import (
+    Functions,
+    Schedule,
+    SimulatedUpdate,
+    Simulation,
+    simulate,
+)
 
 __all__ = ["CrashReport", "CrashRun", "crash_everywhere"]
 
@@ -109,6 +115,7 @@ async def crash_everywhere(
     *args: Any,
     activities: Functions | None = None,
     signals: Sequence[tuple[Signal[Any], Any]] = (),
+    updates: Sequence[SimulatedUpdate] = (),
     cancels: bool = False,
     terminates: bool = False,
     resets: bool = False,
@@ -121,13 +128,15 @@ async def crash_everywhere(
     """Run a workflow once for each moment, and kill its worker exactly there.
 
     The moments are: after a turn and before it is stored, and after an activity has run and before
-    its result is stored. After every turn the history is replayed, as `simulate` does.
+    its result is stored. After every turn the history is replayed, as `simulate` does: that is what
+    becomes of a worker that is killed after a turn was stored.
 
     Args:
         workflow: The workflow.
         *args: Its arguments.
         activities: See `simulate`, as for the others.
         signals: As there.
+        updates: As there. The report does not say how they are answered.
         cancels: Whether a client also cancels the instance at each step, alone and before each
             crash that can follow. These are as many runs as the square of the steps.
         terminates: Whether a client also terminates it at each step: which activities have run by
@@ -157,6 +166,7 @@ async def crash_everywhere(
             schedule=schedule,
             activities=activities,
             signals=signals,
+            updates=updates,
             failures=False,
             cancels=cancels,
             terminates=terminates,

@@ -61,7 +61,11 @@ class StoredExecution(msgspec.Struct, frozen=True):
         Raises:
             msgspec.DecodeError: One of them is no turn.
         """
-        return [decode_turn(msgspec.json.format(bytes(turn), indent=-1)) for turn in self.turns]
+        return [decode_turn(data) for data in self.stored()]
+
+    def stored(self) -> list[bytes]:
+        """Return the turns as a store has them, however they are written in a file."""
+        return [msgspec.json.format(bytes(turn), indent=-1) for turn in self.turns]
 
 
 class History(msgspec.Struct, frozen=True, kw_only=True):
@@ -136,6 +140,10 @@ def load_history(source: Source) -> History:
         return source
     data = source if isinstance(source, bytes) else Path(source).read_bytes()
     try:
+        if data.lstrip().startswith(b"["):
+            raise msgspec.ValidationError(
+                "it is a bundle of several, for check_bundle() or trioflow check --from"
+            )
         version = msgspec.json.decode(data, type=_Format).format
         if version > FORMAT:
             raise TrioflowError(
@@ -245,6 +253,7 @@ class Replay:
         *,
         turn: int | None = None,
         task: str | None = None,
+        turns: int | None = None,
         debugger: Callable[[FrameType], object] | None = None,
     ) -> Turn | None:
         """Make turns until code of yours runs in a task, and stop there in a debugger.
@@ -253,16 +262,19 @@ class Replay:
             turn: The first turn in which to stop, from 0; by default the next one.
             task: The path of the task, ``"0.1"``, as `tasks` and reports of divergences say it; by
                 default any.
+            turns: How many turns are made at most; by default all that are left.
             debugger: Is called with a frame, to stop at its next line; by default
                 ``pdb.Pdb().set_trace``.
 
         Returns:
-            The turn in which it has stopped, once it is over; ``None`` if the task ran in no turn.
+            The turn in which it has stopped, once it is over; ``None`` if the task ran in none of
+            those that were made.
 
         Raises:
             ReplayError: As `step`.
         """
-        while self.position < len(self.turns):
+        end = len(self.turns) if turns is None else min(len(self.turns), self.position + turns)
+        while self.position < end:
             if turn is not None and self.position < turn:
                 self.step()
                 continue

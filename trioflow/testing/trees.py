@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 from trioflow._model.info import TaskInfo
 
 __all__ = ["show_tasks"]
@@ -13,8 +15,16 @@ def show_tasks(tasks: list[TaskInfo]) -> list[str]:
     for task in tasks:
         depth = task.path.count(".")
         where = f", at {task.line}" if task.line else ""
-        until = f", until {task.until:.3f}" if task.until is not None else ""
+        until = f", until {_time(task.until)}" if task.until is not None else ""
         lines.append(
             f"{'  ' * depth}{task.path} {task.name} waits for {task.waits_for}{where}{until}"
         )
     return lines
+
+
+def _time(seconds: float) -> str:
+    try:
+        moment = datetime.fromtimestamp(seconds, UTC)
+    except (OverflowError, OSError, ValueError):  # further away than the calendar goes
+        return f"{seconds:.0f}"
+    return moment.replace(tzinfo=None).isoformat(" ", "milliseconds") + "Z"

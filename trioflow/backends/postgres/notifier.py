@@ -161,8 +161,10 @@ class Notifier:
             if self._stopped and not self._due:
                 return
             if self._listen:
-                quiet = self._wait_for(_SAFETY, self._connection.raw.fileno())
-                if self._told_by_others() or quiet:
+                # What came with the answer to a statement is read; the socket says no more of it.
+                told = self._told_by_others()
+                quiet = not told and self._wait_for(_SAFETY, self._connection.raw.fileno())
+                if told or quiet or self._told_by_others():
                     self._heard()
             else:
                 self._wait_for(next(polls), None)

@@ -13,7 +13,7 @@ from trioflow._codec.failures.failures import Failure
 from trioflow._codec.values import Codec, encode_checked, encode_plain
 from trioflow._model import events as ev
 from trioflow._model.activities import Activity
-from trioflow._model.commands import RunActivity, StartChild
+from trioflow._model.commands import ActivityOptions, RunActivity, StartChild
 from trioflow._model.info import ActivityInfo, current_activity, current_heartbeat
 from trioflow._model.interceptors import Call, Interceptor, around
 from trioflow._model.propagation import Propagator
@@ -90,14 +90,24 @@ class SimulatedCall:
         return command.activity if isinstance(command, RunActivity) else command.workflow
 
     @property
-    def timeout(self) -> float | None:
-        """How many seconds an attempt may take, ``None`` for no limit."""
+    def limits(self) -> dict[str, float]:
+        """What times an attempt out, in words, and after how many seconds."""
         if not isinstance(self._definition, Activity) or not isinstance(self.command, RunActivity):
-            return None
-        options = self.command.options
-        if options is not None and options.timeout is not None:
-            return options.timeout
-        return self._definition.timeout
+            return {}
+        options = self.command.options or ActivityOptions()
+        found: dict[str, float] = {}
+        for what, own, default in (
+            ("takes too long", options.timeout, self._definition.timeout),
+            (
+                "is silent for too long",
+                options.heartbeat_timeout,
+                self._definition.heartbeat_timeout,
+            ),
+        ):
+            seconds = default if own is None else own
+            if seconds is not None:
+                found[what] = seconds
+        return found
 
     @property
     def metadata(self) -> dict[str, str]:

@@ -257,9 +257,11 @@ class Simulation(Generic[R]):
             once, final = SimulatedFailure("simulated"), SimulatedFinalFailure("simulated")
             actions.append((f"{call} fails", lambda: self._world.fail(call, once)))
             actions.append((f"{call} fails for good", lambda: self._world.fail(call, final)))
-            if call.timeout is not None:
-                late = ActivityTimeout(f"activity {call.name!r} took longer than its timeout")
-                actions.append((f"{call} takes too long", lambda: self._world.fail(call, late)))
+            for what, seconds in call.limits.items():
+                late = ActivityTimeout(f"activity {call.name!r} {what}: {seconds:g} s")
+                actions.append(
+                    (f"{call} {what}", partial(self._world.fail, call, late, after=seconds))
+                )
         if self._hazards.crashes:
             actions.append(
                 (f"{call} has run as its worker is killed", lambda: self._world.run_in_vain(call))

@@ -34,7 +34,6 @@ from trioflow._model.turns import Cancelled, Completed, Continued, Failed, Outco
 from trioflow._model.workflows import Workflow
 from trioflow._registry import Registry
 from trioflow.errors import (
-    ActivityTimeout,
     DeterminismError,
     InstanceAlreadyExists,
     InstanceNotFound,
@@ -188,11 +187,10 @@ class World:
         call.attempt += 1
         self.evict_all()
 
-    def fail(self, call: SimulatedCall, error: Exception) -> None:
-        """Let an attempt end with an error, without calling the function."""
+    def fail(self, call: SimulatedCall, error: Exception, *, after: float = 0.0) -> None:
+        """Let an attempt end with an error after some seconds, without calling the function."""
         self._begin(call).error = error
-        if call.timeout is not None and isinstance(error, ActivityTimeout):
-            self.now += call.timeout
+        self.now += after
         self._failed(call, error)
 
     def _begin(self, call: SimulatedCall) -> FakeCall:
