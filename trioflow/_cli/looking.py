@@ -367,7 +367,8 @@ def _print_turn(
 @click.argument("id", type=InstanceId())
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
 @store_options
-def export(*, store: Store, id: str, file: Path) -> None:
+@as_json_option("an object with the file and the number of turns")
+def export(*, store: Store, id: str, file: Path, as_json: bool) -> None:
     """Write an instance's history into a file.
 
     It is for `trioflow replay`, and for `check_replay()` in tests.
@@ -381,4 +382,8 @@ def export(*, store: Store, id: str, file: Path) -> None:
             raise click.FileError(str(file), error.strerror) from None
         return sum(len(each.turns) for each in stored.executions)
 
-    click.echo(f"Wrote {store.run(read)} turns of {shown(id)} to {file}.")
+    turns = store.run(read)
+    if as_json:
+        print_json({"file": str(file), "turns": turns})
+    else:
+        click.echo(f"Wrote {turns} turns of {shown(id)} to {file}.")
