@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
+from functools import partial
 
 import anyio
 import trio
@@ -194,13 +195,15 @@ async def test_one_who_only_waits_is_not_blamed(cached):
             dying = Dying(await cached.backend())
             async with cached.worker(town.flows, backend=dying) as worker:
 
-                async def stepped():
-                    return (await patient.describe()).turns
+                async def stepped(turns=0):
+                    return (await patient.describe()).turns > turns
 
                 await until(stepped)
+                turns = (await patient.describe()).turns
                 # Held again, since it has been sent something that it does not receive.
                 await worker.client.handle(patient.id).signal(Signal("other", int), 1)
-                await anyio.sleep(0.02)
+                # A worker that died before that was stored would have died of it.
+                await until(partial(stepped, turns))
                 dying.die()
             await client.backend.reclaim(-1.0)
         await patient.signal(number, 3)
