@@ -34,6 +34,9 @@ class LastAttempts:
     Args:
         activities: The functions by name.
         clock: A monotonic clock.
+
+    Attributes:
+        alone: Which of them makes its last attempt, if one does.
     """
 
     def __init__(
@@ -41,7 +44,7 @@ class LastAttempts:
     ) -> None:
         self._activities = activities
         self._clock = clock
-        self._alone: ActivityKey | None = None
+        self.alone: ActivityKey | None = None
         self._since = -inf
         self._usual = _SHORTEST  # seconds that they take
         self._line = -inf  # when the last of those comes that were told to wait
@@ -55,16 +58,16 @@ class LastAttempts:
             return 0.0
         now = self._clock()
         alone_for = now - self._since
-        if self._alone is None or alone_for >= _LONGEST:
-            self._alone, self._since = task.key, now
+        if self.alone is None or alone_for >= _LONGEST:
+            self.alone, self._since = task.key, now
             return 0.0
         self._line = max(self._line, now) + max(self._usual, alone_for)
         return self._line - now
 
     def leave(self, key: ActivityKey) -> None:
         """Note that an activity is no longer in hand."""
-        if self._alone == key:
-            self._alone = None
+        if self.alone == key:
+            self.alone = None
             self._usual = max(_SHORTEST, self._clock() - self._since)
 
     def _is_last(self, task: ActivityTask) -> bool:

@@ -405,7 +405,8 @@ class ActivityRunner:
         task = run.task
         if self._runs.get(task.key) is run:
             del self._runs[task.key]
-            self.last_attempts.leave(task.key)
+            if self.last_attempts.alone is not None:  # without a call, as most often
+                self.last_attempts.leave(task.key)
         self.capacity.forget(task.key.instance)
         if self.capacity.closed:
             self._idle.set()
