@@ -271,6 +271,10 @@ def test_all_that_have_failed_are_reset(tmp_path, monkeypatch):
     assert "the lock 'door'" in done.stderr
     assert "1 instance was left as it is" in done.stderr
     assert statuses() == {"running": 2, "failed": 1, "completed": 1}
+    again = cli("reset", "--status", "failed", "--yes", "--json")
+    told = json.loads(again.stdout)
+    assert (again.exit_code, told["meant"], told["done"]) == (1, 1, 0)
+    assert "the lock 'door'" in told["refused"]["h0"]
     assert cli("reset", "h1", input="n\n").exit_code == 1
 
 
