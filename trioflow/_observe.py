@@ -1,4 +1,4 @@
-"""What happens in a worker and a client, told to those who watch: traces, metrics, logs.
+"""What happens in a worker and a client, told to those who watch: traces, metrics.
 
 An observer is told of facts: of what is stored, once it is stored, and of attempts of activities,
 once they have ended. A replay is no such fact of an instance, so nothing is told twice because of

@@ -78,6 +78,18 @@ def test_the_script_is_this_function():
     }
 
 
+def test_everything_that_prints_can_print_json():
+    """Also where it is JSON anyway, so that a script may give it everywhere."""
+    schedules = app.commands["schedules"]
+    commands = [*app.commands.items(), *schedules.commands.items()]
+    without = [
+        name
+        for name, each in commands
+        if not any("--json" in option.opts for option in each.params)
+    ]
+    assert sorted(without) == ["completion", "dev", "schedules", "web", "worker"]
+
+
 def test_help_names_the_commands_and_the_version_is_ours():
     run = CliRunner()
     assert {"lint", "replay"} <= {*run.invoke(app, ["--help"]).output.split()}

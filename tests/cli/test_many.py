@@ -70,6 +70,31 @@ def test_filters_say_who_is_meant_and_it_asks(flows):
     assert statuses() == {}
 
 
+def as_json(*arguments):
+    return json.loads(cli(*arguments, "--json").stdout)
+
+
+def test_what_was_done_can_be_had_as_json(flows):
+    none = {"done": 0, "passed": 0, "refused": {}}
+    assert as_json("pause", "--workflow", "odd", "--dry-run") == {"meant": 3, **none}
+    assert as_json("pause", "--workflow", "none") == {"meant": 0, **none}
+    assert as_json("pause", "--workflow", "odd", "--yes") == {"meant": 3, **none, "done": 3}
+    assert as_json("resume", "i1", "i3") == [
+        {"id": "i1", "done": True, "error": None},
+        {"id": "i3", "done": True, "error": None},
+    ]
+    assert as_json("retry-now", "i0") == [{"id": "i0", "done": False, "error": None}]
+    two = cli("terminate", "i9", "i5", "--yes", "--json")
+    refused, done = json.loads(two.stdout)
+    assert (two.exit_code, done) == (1, {"id": "i5", "done": True, "error": None})
+    assert (refused["id"], refused["done"]) == ("i9", False)
+    assert "no instance 'i9'" in refused["error"]
+    gone = cli("terminate", "i9", "--yes", "--json")
+    assert (gone.exit_code, gone.stdout) == (4, "")
+    assert as_json("signal", "i1", "go") == [{"id": "i1", "done": True, "error": None}]
+    assert as_json("signal", "go", "--workflow", "even", "--yes") == {"meant": 3, **none, "done": 3}
+
+
 @pytest.mark.parametrize(
     "command", ["cancel", "terminate", "pause", "resume", "retry-now", "remove"]
 )
@@ -178,6 +203,7 @@ def test_a_schema_is_made_and_brought_up_to_date(tmp_path, monkeypatch):
     assert cli("migrate").output == f"migrated from {old} to {latest}\n"
     for arguments in (("migrate",), ("migrate", "--check")):
         assert cli(*arguments).output == f"the schema is up to date: {latest}\n"
+        assert as_json(*arguments) == {"before": latest, "after": latest}
 
 
 def test_an_empty_file_has_no_schema(tmp_path, monkeypatch):
@@ -246,6 +272,10 @@ def test_all_that_have_failed_are_reset(tmp_path, monkeypatch):
     assert "the lock 'door'" in done.stderr
     assert "1 instance was left as it is" in done.stderr
     assert statuses() == {"running": 2, "failed": 1, "completed": 1}
+    again = cli("reset", "--status", "failed", "--yes", "--json")
+    told = json.loads(again.stdout)
+    assert (again.exit_code, told["meant"], told["done"]) == (1, 1, 0)
+    assert "the lock 'door'" in told["refused"]["h0"]
     assert cli("reset", "h1", input="n\n").exit_code == 1
 
 

@@ -29,6 +29,8 @@ def test_schedules(shop):
                 ("pause", "often", "--reason", "holidays"),
                 ("trigger", "often"),
                 ("resume", "often"),
+                ("trigger", "often", "--json"),
+                ("pause", "often", "--json"),
             ):
                 result = await trio.to_thread.run_sync(cli, "schedules", *command)
                 said.append(result.output)
@@ -37,9 +39,11 @@ def test_schedules(shop):
     trio.run(main)
     assert (said[0], said[2]) == ("often: paused\n", "often: resumed\n")
     assert said[1].startswith("often/")
+    assert json.loads(said[3])["id"].startswith("often/")
+    assert json.loads(said[4]) == [{"id": "often", "done": True, "error": None}]
     (listed,) = json.loads(cli("schedules", "list", "--json").output)
     assert (listed["id"], listed["workflow"]) == ("often", "cli_order")
-    assert json.loads(cli("schedules", "show", "often").output)["begun"] == 1
+    assert json.loads(cli("schedules", "show", "often", "--json").output)["begun"] == 2
     header, row = cli("schedules", "list").output.splitlines()
     assert header.split()[:4] == ["ID", "WORKFLOW", "STATUS", "CALENDAR"]
     assert row.startswith("often  cli_order  ")
@@ -118,6 +122,8 @@ def test_what_is_no_bundle_is_told_in_a_line(waiting):
 
 def test_an_instance_is_reset_and_forked(waiting):
     assert cli("fork", "good", "--turn", "1", "--id", "copy").output == "copy\n"
+    forked = cli("fork", "good", "--turn", "1", "--id", "copied", "--json").output
+    assert json.loads(forked) == {"id": "copied"}
     assert (
         cli("reset", "good", "--turn", "0", "--reason", "again", "--yes").output == "good: reset\n"
     )

@@ -327,6 +327,8 @@ def test_histories_are_decoded_followed_and_exported(shop):
     assert turns[0]["events"][0]["input"] == {"order": "a"}
     assert cli("history", "good", "--execution", "2").output == ""
 
+    told = json.loads(cli("export", "good", "good.json", "--json").output)
+    assert (told["file"], told["turns"] > 1) == ("good.json", True)
     wrote = cli("export", "good", "good.json")
     assert wrote.output == f"Wrote {len(turns)} turns of good to good.json.\n"
     assert cli("replay", "good.json", "cli_flows").exit_code == 0

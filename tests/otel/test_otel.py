@@ -19,6 +19,7 @@ from opentelemetry.trace import SpanContext, SpanKind, StatusCode, TraceFlags
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from trioflow import (
+    InstanceFinished,
     Registry,
     RetryPolicy,
     Signal,
@@ -30,7 +31,7 @@ from trioflow import (
 )
 from trioflow.backends.memory import MemoryBackend
 from trioflow.observers import InstanceCreated
-from trioflow.otel import OpenTelemetry, tracer
+from trioflow.otel import ClientSpans, OpenTelemetry, tracer
 from trioflow.otel.spans import Span, parent_in
 
 flows = Registry()
@@ -146,6 +147,38 @@ async def test_spans_are_inside_each_other_across_processes():
     paying = workflows.spans["paying"]
     assert dict(paying.attributes) == {"amount": 3, "paid": 3}
     assert [event.name for event in paying.events] == ["paid"]
+
+
+async def test_calls_of_clients_are_spans_if_it_is_asked_for():
+    process = Process()
+    calls = ClientSpans(process.provider)
+    async with open_worker(
+        "memory://", registry=flows, observers=[process.telemetry], interceptors=[calls]
+    ) as worker:
+        with process.provider.get_tracer("shop").start_as_current_span("checkout"):
+            handle = await worker.client.start(order.options(id="o1"), 3)
+            await handle.signal(go, 4)
+        assert await handle.result() == 7
+        with pytest.raises(InstanceFinished):
+            await handle.signal(go, 5)
+        await worker.client.count()
+    process.telemetry.flush()
+    spans = {span.name: span for span in process.exporter.get_finished_spans()}
+    inside = parents(process)
+    assert {name: inside[name] for name in inside if name.startswith("client.")} == {
+        "client.start": "checkout",
+        "client.signal": None,  # the second one
+        "client.result": None,
+        "client.count": None,
+    }
+    assert (inside["start order"], inside["order"]) == ("client.start", "client.start")
+    refused = spans["client.signal"]
+    assert refused.kind is SpanKind.CLIENT
+    assert refused.attributes["trioflow.instance"] == "o1"
+    assert (refused.status.status_code, refused.events[0].name) == (StatusCode.ERROR, "exception")
+    assert not spans["client.count"].attributes
+    ended = [span for span in process.exporter.get_finished_spans() if span.name == refused.name]
+    assert ended[0].parent.span_id == spans["checkout"].context.span_id
 
 
 async def test_a_replay_writes_nothing_twice():

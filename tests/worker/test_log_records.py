@@ -15,7 +15,8 @@ import pytest
 
 from tests.worker.flow import until
 from trioflow import Registry, RetryPolicy, logger, open_worker
-from trioflow._worker.watchdog import Watchdog
+from trioflow._worker.watchdog import Step, Watchdog
+from trioflow.backends.records import ActivityKey, ActivityTask
 
 twice = RetryPolicy(max_attempts=2, initial_interval=0.001)
 ACTIVITY = ("instance", "execution", "command", "activity", "attempt", "queue")
@@ -189,6 +190,29 @@ async def test_native_code_that_keeps_the_lock_is_told_of(caplog):
 
         said = await until(told)
     assert any("in this process for " in text and "had no processor" in text for text in said)
+
+
+@pytest.mark.parametrize("whose", ["a workflow", "an activity", "nobody"])
+def test_who_stood_still_is_named(whose, monkeypatch, caplog):
+    host = Clocked()
+    step = Step(1, "checkout", "order-7") if whose == "a workflow" else None
+    task = ActivityTask(ActivityKey("order-8", 1, "0:0"), "charge", "default", b"", b"", 2, 0.0)
+    at = "trioflow._worker.watchdog._task_at"
+    monkeypatch.setattr(at, lambda _: task if whose == "an activity" else None)
+    dog = Watchdog(host, 1.0, lambda: step)
+    dog._looked_at = host.now
+    host.now += 10
+    dog._look()
+    (record,) = of_worker(caplog, "ERROR")
+    said = {
+        "a workflow": "Its loop is in workflow 'checkout' (instance 'order-7') here:\n",
+        "an activity": "Its loop is in activity 'charge' of instance 'order-8' here:\n",
+        "nobody": "Its loop is here:\n",
+    }
+    assert said[whose] in record.getMessage()
+    assert "test_who_stood_still_is_named" in record.getMessage(), "the stack"
+    named = {"a workflow": "order-7", "an activity": "order-8", "nobody": None}
+    assert getattr(record, "instance", None) == named[whose]
 
 
 class Clocked:

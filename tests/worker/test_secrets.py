@@ -12,6 +12,7 @@ from trioflow import (
     InstanceCancelled,
     InstanceTerminated,
     JsonCodec,
+    Promise,
     Query,
     Registry,
     RetryPolicy,
@@ -19,6 +20,7 @@ from trioflow import (
     UndecodableValue,
     Update,
     WrappedCodec,
+    emit,
     heartbeat,
     open_client,
     open_worker,
@@ -104,7 +106,14 @@ def definitions():  # noqa: C901 - one of each kind
     async def parent(card: str) -> None:
         await wait.options(id=f"child of {len(card)}")(card)
 
-    return flows, pay, many, wait, parent
+    @flows.workflow
+    async def streams(card: str) -> str:
+        await emit("cards", card)
+        promise = Promise("again", str)
+        set_status(promise.token)
+        return await promise.receive()
+
+    return flows, pay, many, wait, parent, streams
 
 
 class Stored:
@@ -151,8 +160,20 @@ async def eventually(condition):
             await trio.sleep(0.01)
 
 
+async def stream_and_promise(client, streams):
+    handle = await client.start(streams, SECRET)
+
+    async def has_promised():
+        return (await handle.describe()).custom_status is not None
+
+    await eventually(has_promised)
+    await client.resolve((await handle.describe()).custom_status, SECRET)
+    assert await handle.result() == SECRET
+    assert [each.value async for each in handle.stream("cards")] == [SECRET]
+
+
 async def test_nothing_of_a_user_is_in_plain_text(stored):
-    flows, pay, many, wait, parent = definitions()
+    flows, pay, many, wait, parent, streams = definitions()
 
     async with (
         opened(stored.new()) as backend,
@@ -171,6 +192,7 @@ async def test_nothing_of_a_user_is_in_plain_text(stored):
         assert await waiting.update(ask, SECRET) == f"you said {SECRET}"
         with pytest.raises(Declined, match=f"{SECRET}-2"):
             await waiting.update(ask, f"{SECRET}-2")
+        await stream_and_promise(client, streams)
         assert stored.places(backend) == []
         await waiting.signal(word, SECRET)
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+from collections import Counter
+from functools import partial
 
 import anyio
 import trio
@@ -13,6 +15,15 @@ from trioflow import LeaseLost, Registry, RetryPolicy, Signal, activity_info, si
 from trioflow.testing.conformance.stage import new
 
 number = Signal("number", int)
+
+
+class SlowToGiveBack(Dying):
+    """Dies before it has given anything back, if it is to die soon."""
+
+    async def commit(self, worker, units):
+        if any(unit.retries for unit in units):
+            await anyio.sleep(0.02)
+        return await self.__getattr__("commit")(worker, units)
 
 
 class Town:
@@ -63,11 +74,11 @@ class Town:
         if self.deadly:
             self.dying.die()
 
-    async def lives(self, flow, client, until_this):
+    async def lives(self, flow, client, until_this, backend=Dying):
         """Run worker after worker, each until it dies, until a condition holds."""
         deaths = 0
         while not await until_this():
-            self.dying = Dying(await flow.backend())
+            self.dying = backend(await flow.backend())
             async with flow.worker(self.flows, backend=self.dying):
 
                 async def over():
@@ -123,6 +134,56 @@ async def test_an_activity_that_ends_its_workers(cached):
         assert town.attempts == [1, 2, 3]
 
 
+async def test_an_activity_that_ends_its_workers_takes_no_others_with_it(cached):
+    """They have lost as many workers as it has, and then make their last attempts one by one."""
+    town = Town()
+    flows, number, last = town.flows, 8, []
+    begun = Counter()
+
+    @flows.activity(retry=RetryPolicy(max_attempts=3))
+    async def innocent(n: int) -> int:
+        attempt = activity_info().attempt
+        begun[attempt] += 1
+        if attempt < 3:
+            await anyio.sleep_forever()
+        last.append(n)
+        await anyio.sleep(0.01)
+        assert last.pop() == n, "another one makes its last attempt"
+        return n
+
+    @flows.activity(retry=RetryPolicy(max_attempts=3), priority=1)  # taken before the others
+    async def deadly() -> None:
+        attempt = activity_info().attempt
+        town.attempts.append(attempt)
+
+        async def all_run():
+            return attempt == 3 or begun[attempt] == number
+
+        await until(all_run)
+        town.die()
+        await anyio.sleep_forever()
+
+    @flows.workflow
+    async def calls(n: int) -> int:
+        return await innocent(n)
+
+    @flows.workflow
+    async def calls_it() -> None:
+        await deadly()
+
+    async with cached.client(flows) as client:
+        good = [await client.start(calls, n) for n in range(number)]
+        bad = await client.start(calls_it)
+
+        async def settled():
+            return await client.count(status="running") == 0
+
+        assert await town.lives(cached, client, settled, SlowToGiveBack) == 3
+        assert town.attempts == [1, 2, 3]
+        assert (await bad.describe()).failure.type == "trioflow.errors.WorkerLost"
+        assert [await handle.result() for handle in good] == list(range(number))
+
+
 async def test_one_who_only_waits_is_not_blamed(cached):
     """It is held by every worker that dies, and steps nothing."""
     town = Town()
@@ -134,13 +195,15 @@ async def test_one_who_only_waits_is_not_blamed(cached):
             dying = Dying(await cached.backend())
             async with cached.worker(town.flows, backend=dying) as worker:
 
-                async def stepped():
-                    return (await patient.describe()).turns
+                async def stepped(turns=0):
+                    return (await patient.describe()).turns > turns
 
                 await until(stepped)
+                turns = (await patient.describe()).turns
                 # Held again, since it has been sent something that it does not receive.
                 await worker.client.handle(patient.id).signal(Signal("other", int), 1)
-                await anyio.sleep(0.02)
+                # A worker that died before that was stored would have died of it.
+                await until(partial(stepped, turns))
                 dying.die()
             await client.backend.reclaim(-1.0)
         await patient.signal(number, 3)

@@ -287,7 +287,10 @@ async def test_code_that_swallows_everything_is_reported_and_does_not_stop_the_w
             await other.signal(number, 1)
             assert await other.result() == 1
             await handle.terminate()
-    assert any("could not be unwound" in r.getMessage() for r in caplog.records)
+    said = [r for r in caplog.records if "could not be unwound" in r.getMessage()]
+    assert (said[0].instance, said[0].workflow) == (handle.id, "stubborn")
+    line = stubborn.fn.__code__.co_firstlineno + 4  # of the sleep
+    assert f"its code at {__file__}:{line} catches" in said[0].getMessage()
 
 
 async def test_after_an_outage_others_may_first_tell_that_they_live(sqlite):

@@ -9,8 +9,8 @@ import click
 
 from trioflow import BulkReport, Client
 from trioflow._cli.many import MENDED, OPEN, Act, acting
-from trioflow._cli.output import shown
-from trioflow._cli.store import InstanceId, Store, StoreCommand, store_options
+from trioflow._cli.output import print_json, shown
+from trioflow._cli.store import InstanceId, Store, StoreCommand, as_json_option, store_options
 from trioflow.backends.records import ENDED
 
 __all__ = ["cancel", "fork", "pause", "remove", "reset", "resume", "retry_now", "terminate"]
@@ -109,13 +109,18 @@ def reset(*, turn: int | None, reason: str | None) -> Act:
 @click.option("--turn", type=click.IntRange(min=0), metavar="N", help="The first turn to leave.")
 @click.option("--id", "new_id", metavar="ID", help="The new one's id; made up by default.")
 @store_options
-def fork(*, store: Store, id: str, turn: int | None, new_id: str | None) -> None:
+@as_json_option("an object with the id")
+def fork(*, store: Store, id: str, turn: int | None, new_id: str | None, as_json: bool) -> None:
     """Start an instance with the first turns of another one, which is left alone."""
 
     async def begin(client: Client) -> str:
         return (await client.fork(id, turn=turn, new_id=new_id)).id
 
-    click.echo(shown(store.run(begin)))
+    new = store.run(begin)
+    if as_json:
+        print_json({"id": new})
+    else:
+        click.echo(shown(new))
 
 
 @acting()

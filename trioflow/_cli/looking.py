@@ -379,8 +379,15 @@ def _print_turn(
 @click.option("--under-way", is_flag=True, help="Those of all that have not ended, without ID.")
 @click.option("--sample", type=click.IntRange(min=1), metavar="N", help="Draw N of each workflow.")
 @store_options
+@as_json_option("an object with the file and the number of turns, or of histories")
 def export(
-    *, store: Store, ids: tuple[str, ...], file: Path, under_way: bool, sample: int | None
+    *,
+    store: Store,
+    ids: tuple[str, ...],
+    file: Path,
+    under_way: bool,
+    sample: int | None,
+    as_json: bool,
 ) -> None:
     """Write an instance's history into a file, or those of all that are under way.
 
@@ -392,17 +399,22 @@ def export(
     if sample is not None and not under_way:
         raise click.UsageError("--sample is for --under-way")
 
-    async def read(client: Client) -> str:
+    async def read(client: Client) -> tuple[int, str]:
         if under_way:
             many = await export_bundle(client, sample=sample)
             _write(partial(save_bundle, many, file), file)
-            return f"{len(many)} histor{'y' if len(many) == 1 else 'ies'}"
+            return len(many), f"{len(many)} histor{'y' if len(many) == 1 else 'ies'}"
         (id,) = ids
         stored = await export_history(client.handle(id))
         _write(partial(stored.save, file), file)
-        return f"{sum(len(each.turns) for each in stored.executions)} turns of {shown(id)}"
+        turns = sum(len(each.turns) for each in stored.executions)
+        return turns, f"{turns} turns of {shown(id)}"
 
-    click.echo(f"Wrote {store.run(read)} to {file}.")
+    number, what = store.run(read)
+    if as_json:
+        print_json({"file": str(file), "histories" if under_way else "turns": number})
+    else:
+        click.echo(f"Wrote {what} to {file}.")
 
 
 def _write(save: Callable[[], None], file: Path) -> None:

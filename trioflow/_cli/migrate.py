@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import click
 import trio
 
-from trioflow._cli.store import Store, StoreCommand, store_options
+from trioflow._cli.output import print_json
+from trioflow._cli.store import Store, StoreCommand, as_json_option, store_options
 from trioflow.backends.sqlite.backend import SqliteBackend
 from trioflow.backends.urls import open_backend
 from trioflow.errors import SchemaError
@@ -29,7 +30,8 @@ __all__ = ["migrate"]
 @click.command(cls=StoreCommand)
 @click.option("--check", is_flag=True, help="Change nothing; exit with 1 if there is something.")
 @store_options
-def migrate(*, store: Store, check: bool) -> None:
+@as_json_option("an object with the schemas before and after")
+def migrate(*, store: Store, check: bool, as_json: bool) -> None:
     """Bring the store's schema up to date, and make it if there is none.
 
     Workers and clients do so themselves when they open a store, unless its URL has `migrate=false`.
@@ -41,15 +43,18 @@ def migrate(*, store: Store, check: bool) -> None:
         )
     before = trio.run(backend.schema_state)
     latest = before.latest
-    if before.is_latest:
-        click.echo(f"the schema is up to date: {latest}")
-    elif check:
+    said = f"the schema is up to date: {latest}"
+    if not before.is_latest and check:
         needed = "there is no schema yet" if before.stored is None else f"it has {before.stored}"
         raise click.ClickException(f"{needed}, and {latest} is needed: run trioflow migrate")
-    else:
+    if not before.is_latest:
         trio.run(backend.migrate)
         made = "made" if before.stored is None else f"migrated from {before.stored} to"
-        click.echo(f"{made} {latest}")
+        said = f"{made} {latest}"
+    if as_json:
+        print_json({"before": before.stored, "after": latest})
+    else:
+        click.echo(said)
 
 
 def _exists(path: str) -> bool:

@@ -8,8 +8,16 @@ from typing import Any
 import click
 
 from trioflow import Client
+from trioflow._cli.many import done_to_one
 from trioflow._cli.output import print_json, print_table, shown, time_of
-from trioflow._cli.store import InstanceId, Store, StoreCommand, as_json_option, store_options
+from trioflow._cli.store import (
+    InstanceId,
+    Store,
+    StoreCommand,
+    as_json_option,
+    json_anyway,
+    store_options,
+)
 from trioflow._client.schedules import ScheduleDescription, ScheduleHandle
 
 __all__ = ["schedules"]
@@ -61,6 +69,7 @@ def _plain(one: ScheduleDescription) -> dict[str, Any]:
 @schedules.command(cls=StoreCommand)
 @_id
 @store_options
+@json_anyway
 def show(*, store: Store, id: str) -> None:
     """Print all that is known of a schedule as JSON: its runs, and what it has left out."""
 
@@ -71,50 +80,69 @@ def show(*, store: Store, id: str) -> None:
 
 
 def _tell(
-    store: Store, id: str, act: Callable[[ScheduleHandle[Any]], Awaitable[Any]], done: str
+    store: Store,
+    id: str,
+    act: Callable[[ScheduleHandle[Any]], Awaitable[Any]],
+    done: str,
+    *,
+    as_json: bool,
 ) -> None:
     async def main(client: Client) -> None:
         await act(client.schedule_handle(id))
 
     store.run(main)
-    click.echo(f"{shown(id)}: {done}")
+    if as_json:
+        print_json([done_to_one(id)])
+    else:
+        click.echo(f"{shown(id)}: {done}")
+
+
+_as_json = as_json_option("an array with an object")
 
 
 @schedules.command(cls=StoreCommand)
 @_id
 @click.option("--reason", default="", metavar="TEXT", help="Why, for those who look.")
 @store_options
-def pause(*, store: Store, id: str, reason: str) -> None:
+@_as_json
+def pause(*, store: Store, id: str, reason: str, as_json: bool) -> None:
     """Begin no more runs until it is resumed; those under way go on."""
-    _tell(store, id, lambda schedule: schedule.pause(reason), "paused")
+    _tell(store, id, lambda schedule: schedule.pause(reason), "paused", as_json=as_json)
 
 
 @schedules.command(cls=StoreCommand)
 @_id
 @store_options
-def resume(*, store: Store, id: str) -> None:
+@_as_json
+def resume(*, store: Store, id: str, as_json: bool) -> None:
     """Begin runs again, from now on."""
-    _tell(store, id, lambda schedule: schedule.resume(), "resumed")
+    _tell(store, id, lambda schedule: schedule.resume(), "resumed", as_json=as_json)
 
 
 @schedules.command(cls=StoreCommand)
 @_id
 @store_options
-def trigger(*, store: Store, id: str) -> None:
+@as_json_option("an object with the id")
+def trigger(*, store: Store, id: str, as_json: bool) -> None:
     """Begin a run now, and print its id; this waits for a worker."""
 
     async def begin(client: Client) -> str:
         return (await client.schedule_handle(id).trigger()).id
 
-    click.echo(shown(store.run(begin)))
+    begun = store.run(begin)
+    if as_json:
+        print_json({"id": begun})
+    else:
+        click.echo(shown(begun))
 
 
 @schedules.command(cls=StoreCommand)
 @_id
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @store_options
-def remove(*, store: Store, id: str, yes: bool) -> None:
+@_as_json
+def remove(*, store: Store, id: str, yes: bool, as_json: bool) -> None:
     """Remove a schedule; its runs stay, and those under way go on."""
     if not yes:
         click.confirm(f"Remove the schedule {shown(id)}?", abort=True, err=True)
-    _tell(store, id, lambda schedule: schedule.remove(), "removed")
+    _tell(store, id, lambda schedule: schedule.remove(), "removed", as_json=as_json)

@@ -16,9 +16,16 @@ from click.core import ParameterSource
 from trioflow import Client, Handle, InstanceSuspended, Signal, TrioflowError, Update
 from trioflow._cli.definitions import find_workflow, import_modules, modules_option
 from trioflow._cli.filters import chosen_of, filters
-from trioflow._cli.many import OPEN, Act, do_to_all
+from trioflow._cli.many import DONE_AS_JSON, OPEN, Act, do_to_all, done_to_one
 from trioflow._cli.output import console, print_json, shown
-from trioflow._cli.store import InstanceId, Store, StoreCommand, as_json_option, store_options
+from trioflow._cli.store import (
+    InstanceId,
+    Store,
+    StoreCommand,
+    as_json_option,
+    json_anyway,
+    store_options,
+)
 from trioflow._cli.values import MOMENT_AHEAD, arguments, json_or_text
 from trioflow._client.known_signals import signals_among, value_of
 
@@ -121,6 +128,7 @@ _arguments = arguments  # `start` has a parameter of that name
 @click.argument("id", type=InstanceId())
 @_traceback
 @store_options
+@json_anyway
 def result(*, store: Store, id: str, trace: bool) -> None:
     """Wait until an instance has ended, and print its result as JSON.
 
@@ -140,6 +148,7 @@ def result(*, store: Store, id: str, trace: bool) -> None:
 @click.option("--dry-run", is_flag=True, help="Only say how many the filters mean.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @store_options
+@as_json_option(DONE_AS_JSON)
 def signal(
     *,
     store: Store,
@@ -147,6 +156,7 @@ def signal(
     modules: tuple[str, ...],
     yes: bool,
     dry_run: bool,
+    as_json: bool,
     **options: Any,
 ) -> None:
     """Send an instance a signal; or, without ID, all that the filters mean.
@@ -170,13 +180,16 @@ def signal(
         which, sent = value_of(found, sent)
     if chosen:
         act = Act("signal", "Send the signal to", "signal sent", OPEN, args=(which, sent))
-        do_to_all(store, act, chosen, yes=yes, dry_run=dry_run)
+        do_to_all(store, act, chosen, yes=yes, dry_run=dry_run, as_json=as_json)
         return
     if dry_run:
         raise click.UsageError("--dry-run: give filters, such as --workflow, in place of the ID")
     id = words[0]
     store.run(lambda client: client.handle(id).signal(which, sent))
-    click.echo(f"{shown(id)}: signal sent")
+    if as_json:
+        print_json([done_to_one(id)])
+    else:
+        click.echo(f"{shown(id)}: signal sent")
 
 
 def _signals_in(modules: tuple[str, ...], name: str) -> Sequence[Signal[Any]]:
@@ -212,6 +225,7 @@ def _signals_in(modules: tuple[str, ...], name: str) -> Sequence[Signal[Any]]:
 )
 @_traceback
 @store_options
+@json_anyway
 def update(
     *,
     store: Store,
@@ -260,6 +274,7 @@ def update(
 )
 @_traceback
 @store_options
+@json_anyway
 def query(
     *, store: Store, id: str, name: str, value: str | None, timeout: float, trace: bool
 ) -> None:

@@ -31,7 +31,15 @@ from trioflow._cli.wording import in_shell
 from trioflow.backends.sqlite.backend import SqliteBackend
 from trioflow.backends.urls import open_backend
 
-__all__ = ["InstanceId", "Store", "StoreCommand", "as_json_option", "one_line", "store_options"]
+__all__ = [
+    "InstanceId",
+    "Store",
+    "StoreCommand",
+    "as_json_option",
+    "json_anyway",
+    "one_line",
+    "store_options",
+]
 
 if TYPE_CHECKING:
     _TextType = click.ParamType[str]
@@ -232,6 +240,12 @@ def _with_store(command: F, *, default: str | None, instead: str | None = None) 
 def as_json_option(what: str) -> Callable[[F], F]:
     """Give a command the option ``--json``; ``what`` is printed then."""
     return click.option("--json", "as_json", is_flag=True, help=f"Print {what} as JSON instead.")
+
+
+json_anyway = click.option(
+    "--json", is_flag=True, expose_value=False, help="Nothing else: it is JSON anyway."
+)
+"""The same option, for commands that print nothing but JSON."""
 
 
 class InstanceId(_TextType):

@@ -301,6 +301,12 @@ class Execution:
         return self._unwind()
 
     @property
+    def stays_at(self) -> str:
+        """Where the youngest task waits of what could not be unwound: ``file:line``, or ``""``."""
+        tasks = self.loop.tasks()
+        return line_of(self.loop, tasks[-1][1].path) if tasks else ""
+
+    @property
     def does_not_wait(self) -> bool:
         """Whether it is suspended since its tasks never wait."""
         return self._trouble is not None and self._trouble.kind == "does not wait"

@@ -200,18 +200,23 @@ class Taker:
                 self._timer.look_at(taken.next_at, "instances")
 
     async def _accept(self, tasks: Sequence[ActivityTask]) -> None:
-        """Run activities that were taken, and give back those that are not known here."""
+        """Run activities that were taken, but give back what is not known here, or has to wait."""
+        begin: list[ActivityTask] = []
         unknown: list[ActivityTask] = []
+        back: list[ActivityRetry] = []
+        now = self._backend.now()
         ending = self._pump.results.under_way() if tasks else ()
         for task in tasks:
             if task.key in ending:
                 continue  # freed after an answer was lost; leased again, its result can be stored
-            if self._activities.knows(task.activity):
-                self._activities.accept(task)
-            else:
+            if not self._activities.knows(task.activity):
                 unknown.append(task)
-        if not unknown:
-            return
+                back.append(ActivityRetry(task.key, task.attempt, now, task.failure))
+            elif seconds := self._activities.last_attempts.wait(task):
+                self._timer.look_at(now + seconds, "activities")
+                back.append(ActivityRetry(task.key, task.attempt, now + seconds, task.failure))
+            else:
+                begin.append(task)
         for name in {task.activity for task in unknown} - self._unknown_activities:
             logger.warning(
                 "activity %r is not registered in this worker; it is left in the store. Import "
@@ -219,6 +224,7 @@ class Taker:
                 name,
             )
             self._unknown_activities.add(name)
-        now = self._backend.now()
-        back = [ActivityRetry(task.key, task.attempt, now, task.failure) for task in unknown]
-        await self._backend.commit(self._registration.id, [Unit(retries=back)])
+        if back:  # before one begins that perhaps ends this process
+            await self._backend.commit(self._registration.id, [Unit(retries=back)])
+        for task in begin:
+            self._activities.accept(task)

@@ -86,7 +86,7 @@ class Watchdog:
         step, now, used = self._step(), self._host.monotonic(), time.process_time()
         slept = now - self._looked_at - self._limit / 4
         if slept >= self._limit:
-            self._report_standstill(slept, used - self._used)
+            self._report_standstill(slept, used - self._used, step)
             self._asked_at = None
         self._looked_at, self._used = now, used
         if step is None or step != self._seen:
@@ -151,20 +151,28 @@ class Watchdog:
             extra=of_activity(task),
         )
 
-    def _report_standstill(self, seconds: float, used: float) -> None:
+    def _report_standstill(self, seconds: float, used: float, step: Step | None) -> None:
         frame = _frame_of(self._loop_thread)
         task = _task_at(frame)
+        whose, fields = "", {}
+        if step is not None:
+            whose = f" in workflow {step.workflow!r} (instance {step.instance!r})"
+            fields = {"instance": step.instance, "workflow": step.workflow}
+        elif task is not None:
+            whose = f" in activity {task.activity!r} of instance {task.key.instance!r}"
+            fields = of_activity(task)
         if used < seconds * _COMPUTED:
             why = "the process was stopped, or had no processor"
         else:
             why = "native code in one of its threads kept the interpreter's lock"
         logger.error(
             "no Python code has run in this process for %.1f s, not even the heartbeat: %s. Its "
-            "loop is here:\n%s",
+            "loop is%s here:\n%s",
             seconds,
             why,
+            whose,
             _stack(frame),
-            extra={} if task is None else of_activity(task),
+            extra=fields,
         )
 
 

@@ -11,10 +11,11 @@ inside has it as the parent, wherever that runs, and nothing is written twice fo
 from __future__ import annotations
 
 from trioflow._metadata import fixup_module_metadata
+from trioflow.otel.calls import ClientSpans
 from trioflow.otel.observer import OpenTelemetry
 from trioflow.otel.tracer import tracer
 
-__all__ = ["OpenTelemetry", "tracer"]
+__all__ = ["ClientSpans", "OpenTelemetry", "tracer"]
 
 fixup_module_metadata(__name__, {name: globals()[name] for name in __all__})
 del fixup_module_metadata

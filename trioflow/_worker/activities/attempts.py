@@ -35,7 +35,7 @@ from trioflow._worker.log_fields import of_activity
 from trioflow.backends.records import ActivityTask
 from trioflow.errors import ActivityTimeout, UndecodableValue, WorkerLost
 
-__all__ = ["Again", "Attempts"]
+__all__ = ["Again", "Attempts", "policy_of"]
 
 logger = logging.getLogger("trioflow.worker")
 
@@ -278,7 +278,7 @@ class Attempts:
         self, task: ActivityTask, definition: Activity[..., Any], options: ActivityOptions | None
     ) -> Event | None:
         """Fail what has no attempt left, since workers died in attempts of it."""
-        policy = _policy(definition, options)
+        policy = policy_of(definition, options)
         limit = ""
         if policy.max_attempts is not None and task.attempt > policy.max_attempts:
             limit = f"its policy allows {policy.max_attempts} attempts"
@@ -372,7 +372,7 @@ class Attempts:
     ) -> float | None:
         elapsed = self._now() - task.scheduled_at
         key = info_of(task).idempotency_key
-        delay = _policy(definition, options).next_delay(task.attempt, failure, elapsed, key)
+        delay = policy_of(definition, options).next_delay(task.attempt, failure, elapsed, key)
         total = _schedule_timeout(definition, options)
         if delay is not None and total is not None and elapsed + delay >= total:
             return None
@@ -383,7 +383,8 @@ def _as_it_is(details: Any) -> bytes:
     return details  # type: ignore[no-any-return]  # it is encoded
 
 
-def _policy(definition: Activity[..., Any], options: ActivityOptions | None) -> RetryPolicy:
+def policy_of(definition: Activity[..., Any], options: ActivityOptions | None) -> RetryPolicy:
+    """Return how often a call is attempted."""
     policy = options.retry if options and options.retry is not None else definition.retry
     return DEFAULT_ACTIVITY_RETRY if policy is None else policy
 

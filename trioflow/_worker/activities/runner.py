@@ -33,6 +33,7 @@ from trioflow._registry import Registry
 from trioflow._worker.activities.attempts import Again, Attempts
 from trioflow._worker.activities.capacity import Capacity
 from trioflow._worker.activities.lanes import AHEAD, Lane, Run, ThreadLane
+from trioflow._worker.activities.last_attempts import LastAttempts
 from trioflow._worker.activities.overseer import Overseer
 from trioflow._worker.activities.processes.pool import ProcessPool, check_outside
 from trioflow._worker.activities.runtimes import Resources, make_lanes
@@ -136,6 +137,7 @@ class ActivityRunner:
             on_room=on_room,
             on_narrow=self._overseer.look_soon,
         )
+        self.last_attempts = LastAttempts(registry.activities, self._clock)
         self._processes = ProcessPool(codec, host.current_time)
         self._attempts = Attempts(
             resources=Resources(host, self._processes, begin_transaction),
@@ -403,6 +405,8 @@ class ActivityRunner:
         task = run.task
         if self._runs.get(task.key) is run:
             del self._runs[task.key]
+            if self.last_attempts.alone is not None:  # without a call, as most often
+                self.last_attempts.leave(task.key)
         self.capacity.forget(task.key.instance)
         if self.capacity.closed:
             self._idle.set()

@@ -257,10 +257,11 @@ class Holdings:
         if execution is not None and not execution.evict() and not execution.does_not_wait:
             # Otherwise the report says that it swallows its cancel, and where.
             logger.error(
-                "instance %r (%s) could not be unwound: its code catches BaseException again and "
-                "again. It is kept in memory; let Cancelled and other BaseExceptions pass.",
+                "instance %r (%s) could not be unwound: its code at %s catches trio.Cancelled or "
+                "BaseException again and again. It is kept in memory; let both pass.",
                 instance.id,
                 instance.workflow,
+                execution.stays_at or "an unknown place",
                 extra=of_instance(instance),
             )
 
