@@ -57,6 +57,7 @@ def test_a_worker_of_one_kind_serves_no_queue_of_the_other():
     only_workflows = WorkerOptions(queues=("a",), activity_queues=("c",), activities=False)
     assert only_workflows.served_queues == ("a",)
     assert only_workflows.served_activity_queues == ()
+    assert WorkerOptions(queues=("a",), activity_queues=()).served_activity_queues == ()
 
 
 def test_as_many_processes_as_processors_if_nothing_is_said():

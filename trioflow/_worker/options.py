@@ -94,7 +94,9 @@ class WorkerOptions:
     @property
     def served_activity_queues(self) -> Sequence[str]:
         """The queues whose activities are run; empty for a worker that runs workflows only."""
-        return (self.activity_queues or self.queues) if self.activities else ()
+        if not self.activities:
+            return ()
+        return self.queues if self.activity_queues is None else self.activity_queues
 
     @property
     def processes(self) -> int:
