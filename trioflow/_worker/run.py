@@ -252,7 +252,8 @@ async def worker_on(
                         await worker.drain()
                     except KeyboardInterrupt as exc:
                         error = exc
-                    worker.client.close()
+                    finally:  # also if a cancel of asyncio's own ends the drain
+                        worker.client.close()
         except BaseException as exc:  # noqa: BLE001  # a mere cancel must not hide the error
             left = exc
         error = joined(worker.interrupt or error, left)
