@@ -10,7 +10,7 @@ import anyio.abc
 
 from trioflow._client.fences import only_fenced
 from trioflow._client.native_cancel import raise_native_cancel
-from trioflow._codec.failures.groups import joined
+from trioflow._codec.failures.groups import holds_cancel, joined
 from trioflow._codec.values import Codec, JsonCodec
 from trioflow._model.interceptors import Interceptor
 from trioflow._model.options import refuses_unknown
@@ -245,7 +245,9 @@ async def worker_on(
                 worker.start(group)
                 try:
                     yield worker
-                except (Exception, KeyboardInterrupt, SystemExit) as exc:  # noqa: BLE001
+                except BaseException as exc:
+                    if holds_cancel(exc):
+                        raise
                     error = exc  # raised below, as it is and not in a group
                 finally:
                     try:

@@ -11,16 +11,22 @@ import trio
 
 from trioflow.errors import ContinueAsNew
 
-__all__ = ["continuation", "first_interrupt", "is_cancel", "joined"]
+__all__ = ["continuation", "first_interrupt", "holds_cancel", "is_cancel", "joined"]
 
 # What is raised where something was cancelled; the last is what threads get of anyio.
-_CANCELLED = (trio.Cancelled, asyncio.CancelledError, concurrent.futures.CancelledError)
+_OF_LOOPS = (trio.Cancelled, asyncio.CancelledError)
+_CANCELLED = (*_OF_LOOPS, concurrent.futures.CancelledError)
 _GROUP: Final[Any] = BaseExceptionGroup
 
 
 def is_cancel(exc: BaseException) -> bool:
     """Return whether an exception is a cancel, or a group of nothing else."""
     return all(issubclass(type(leaf), _CANCELLED) for leaf in _leaves(exc))
+
+
+def holds_cancel(exc: BaseException) -> bool:
+    """Return whether an exception is a cancel of a loop, or a group with one in it."""
+    return any(issubclass(type(leaf), _OF_LOOPS) for leaf in _leaves(exc))
 
 
 def first_interrupt(exc: BaseException) -> KeyboardInterrupt | None:
