@@ -392,6 +392,7 @@ class Worker:
             except BackendUnavailable:
                 self._taker.away = True  # whoever takes work has already said so
             await anyio.sleep(self._options.lease / 3)
+            self._timer.follow_clock()
 
     def _heard_cancels(self, marks: dict[ActivityKey, bytes]) -> None:
         """Stop what the store has cancelled.
