@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import aclosing
 
 import anyio
 import pytest
@@ -74,6 +75,19 @@ async def test_what_is_no_exception_leaves_as_it_is_too(host, opener, mine):
         async with opener(await host.backend(), registry=Registry()):
             raise mine
     assert caught.value is mine
+
+
+@pytest.mark.parametrize("opener", OPENERS)
+async def test_a_generator_with_a_block_in_it_can_be_closed(host, opener):
+    backend = await host.backend()
+
+    async def serve():
+        async with opener(backend, registry=Registry()):
+            yield
+
+    async with aclosing(serve()) as served:
+        async for _ in served:
+            break
 
 
 @pytest.mark.parametrize("opener", OPENERS)

@@ -11,7 +11,7 @@ import anyio
 
 from trioflow._client.client import Client
 from trioflow._client.native_cancel import raise_native_cancel
-from trioflow._codec.failures.groups import holds_cancel, joined
+from trioflow._codec.failures.groups import is_own, joined
 from trioflow._codec.values import Codec, JsonCodec
 from trioflow._model.interceptors import Interceptor
 from trioflow._model.propagation import Propagator
@@ -82,6 +82,7 @@ async def client_on(
             "the client of open_worker('memory://'), or give both the same MemoryBackend()"
         )
     await store.open()
+    task = anyio.get_current_task()
     error: BaseException | None = None
     left: BaseException | None = None  # what has left the group
     try:
@@ -102,7 +103,7 @@ async def client_on(
                 try:
                     yield client
                 except BaseException as exc:
-                    if holds_cancel(exc):
+                    if not is_own(exc, task):
                         raise
                     error = exc  # raised below, as it is and not in a group
                 finally:

@@ -10,7 +10,7 @@ import anyio.abc
 
 from trioflow._client.fences import only_fenced
 from trioflow._client.native_cancel import raise_native_cancel
-from trioflow._codec.failures.groups import holds_cancel, joined
+from trioflow._codec.failures.groups import is_own, joined
 from trioflow._codec.values import Codec, JsonCodec
 from trioflow._model.interceptors import Interceptor
 from trioflow._model.options import refuses_unknown
@@ -234,6 +234,7 @@ async def worker_on(
     store = open_backend(backend)
     await store.open()
     worker: Worker | None = None
+    task = anyio.get_current_task()
     error: BaseException | None = None
     left: BaseException | None = None  # what has left the group
     try:
@@ -246,7 +247,7 @@ async def worker_on(
                 try:
                     yield worker
                 except BaseException as exc:
-                    if holds_cancel(exc):
+                    if not is_own(exc, task):
                         raise
                     error = exc  # raised below, as it is and not in a group
                 finally:

@@ -17,7 +17,7 @@ import anyio.to_thread
 
 from trioflow._client.client import Client
 from trioflow._client.handle import Handle
-from trioflow._codec.failures.groups import holds_cancel, is_cancel, joined
+from trioflow._codec.failures.groups import is_cancel, is_own, joined
 from trioflow._codec.values import Codec
 from trioflow._model.activities import Activity
 from trioflow._model.options import names_of_options, refuse_unknown
@@ -384,6 +384,7 @@ async def open_tester(
         began = clock.now
         backend = ListeningStore(clock=lambda: start + (clock.now - began))
         await backend.open()
+        task = anyio.get_current_task()
         error: BaseException | None = None
         left: BaseException | None = None
         watch: _Watch | None = None
@@ -399,7 +400,7 @@ async def open_tester(
                     yield tester
                     tester.check()
                 except BaseException as exc:
-                    if holds_cancel(exc):
+                    if not is_own(exc, task):
                         raise
                     error = exc  # raised below, as it is and not in a group
                 group.cancel_scope.cancel()

@@ -7,11 +7,12 @@ import concurrent.futures
 from collections.abc import Iterator
 from typing import Any, Final, cast
 
+import anyio
 import trio
 
 from trioflow.errors import ContinueAsNew
 
-__all__ = ["continuation", "first_interrupt", "holds_cancel", "is_cancel", "joined"]
+__all__ = ["continuation", "first_interrupt", "is_cancel", "is_own", "joined"]
 
 # What is raised where something was cancelled; the last is what threads get of anyio.
 _OF_LOOPS = (trio.Cancelled, asyncio.CancelledError)
@@ -24,9 +25,18 @@ def is_cancel(exc: BaseException) -> bool:
     return all(issubclass(type(leaf), _CANCELLED) for leaf in _leaves(exc))
 
 
-def holds_cancel(exc: BaseException) -> bool:
-    """Return whether an exception is a cancel of a loop, or a group with one in it."""
-    return any(issubclass(type(leaf), _OF_LOOPS) for leaf in _leaves(exc))
+def is_own(exc: BaseException, task: anyio.TaskInfo) -> bool:
+    """Return whether what a block with a task group has raised is to be raised after the group.
+
+    A cancel is the group's, which perhaps has to catch it. And in another task than the block's, in
+    which a generator is closed that nobody closed before, the group cannot end but with an error.
+
+    Args:
+        exc: What it has raised, or a group with that in it.
+        task: Which one has entered the block.
+    """
+    held = any(issubclass(type(leaf), _OF_LOOPS) for leaf in _leaves(exc))
+    return not held and anyio.get_current_task() == task
 
 
 def first_interrupt(exc: BaseException) -> KeyboardInterrupt | None:
