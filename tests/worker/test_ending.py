@@ -229,6 +229,41 @@ async def test_a_second_ctrl_c_ends_it_at_once_and_in_order(host):
         assert [a.attempt for a in described.activities] == [1]
 
 
+async def test_it_ends_at_once_though_the_second_ctrl_c_comes_out_of_what_runs(host):
+    """As where an activity computes, so that it is interrupted in the loop's place."""
+    flows, work, gates, _ = gated()
+    ctrl_c = Gate()
+
+    @flows.activity
+    async def interrupted() -> None:
+        await ctrl_c.wait()
+        raise KeyboardInterrupt
+
+    @flows.workflow
+    async def other() -> None:
+        await interrupted()
+
+    gates[:] = [Gate()]
+    url = f"sqlite:///{host.file}"
+    async with open_client(url, registry=flows) as client, anyio.create_task_group() as group:
+
+        async def interrupt():
+            await anyio.sleep(0.02)
+            assert gates[0].left == [], "it drains"
+            ctrl_c.open()
+
+        with pytest.raises(KeyboardInterrupt):  # noqa: PT012
+            async with open_worker(url, registry=flows, drain=3600) as worker:
+                await worker.client.start(work.options(id="w"))
+                await worker.client.start(other)
+                await gates[0].until_entered()
+                await ctrl_c.until_entered()
+                group.start_soon(interrupt)
+        described = await client.handle("w").describe()
+        assert described.worker is None
+        assert [a.attempt for a in described.activities] == [1]
+
+
 @pytest.mark.parametrize("host", ["asyncio"], indirect=True)
 async def test_a_cancel_of_asyncios_task_while_it_drains_ends_it_at_once_and_in_order(host):
     flows, work, gates, _ = gated()
