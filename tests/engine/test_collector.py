@@ -146,3 +146,25 @@ def test_histories_do_not_depend_on_when_the_collector_runs():
             assert histories(number, random.Random(number)) == histories(number, _Never())
     finally:
         gc.unfreeze()
+
+
+def test_a_collection_between_turns_runs_no_code_that_would_lose_a_ctrl_c():
+    """It would be raised there if it came meanwhile, and Python only reports what is raised there.
+
+    What the standard library has written in C is no such code.
+    """
+
+    def of_ours():
+        owners = [getattr(each, "__module__", None) or "" for each in gc.callbacks]
+        return [owner for owner in owners if owner.startswith("trioflow")]
+
+    seen = []
+
+    async def wf() -> int:
+        seen.extend(of_ours())
+        return await a()
+
+    driver = Driver(wf)
+    assert seen == ["trioflow._engine.forgotten"]
+    assert not of_ours()
+    driver.evict()

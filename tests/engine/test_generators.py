@@ -326,7 +326,7 @@ def test_what_the_collector_found_is_closed_without_effect_on_eviction(wf):
 
 def test_what_goes_while_another_thread_collects_goes_at_its_time(monkeypatch):
     async def wf() -> list[str]:
-        monkeypatch.setattr(generators, "_collector", -1)
+        monkeypatch.setattr(generators, "_phases", {"stop": {}, "start": {}})
         return list(await leaves([]))
 
     assert Driver(wf).finish().result() == ["cleaned up"]

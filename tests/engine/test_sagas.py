@@ -192,6 +192,40 @@ def test_undoing_has_a_deadline_of_its_own():
     assert "longer than 60 s; not undone: unbook, unbook" in str(timeout)
 
 
+def test_what_fails_beside_the_deadline_of_undoing_is_told_too():
+    async def end():
+        raise Full("no seats")
+
+    async def fail_when_cancelled():
+        try:
+            await trio.sleep_forever()
+        finally:
+            raise Stubborn("in a cleanup")
+
+    async def undo():
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(fail_when_cancelled)
+            nursery.start_soon(trio.sleep_forever)
+
+    async def wf():
+        async with saga(undo_timeout=60) as s:
+            s.add_undo(partial(unbook, "hotel"))
+            s.add_undo(undo)
+            await end()
+
+    driver = Driver(wf)
+    driver.wake()
+    assert called(driver) == []
+    with pytest.raises(ExceptionGroup, match="could not be undone") as caught:
+        driver.check().result()
+    own, beside, timeout = caught.value.exceptions
+    assert (type(own), type(timeout)) == (Full, TimeoutError)
+    assert beside.subgroup(Stubborn) is not None
+    assert "what undoes a step of a saga:" in str(beside.__notes__)
+    assert "not undone:" in str(timeout)
+    assert "unbook" in str(timeout)
+
+
 def test_undos_that_depend_on_results():
     async def wf():
         async with saga() as s:

@@ -601,3 +601,16 @@ def test_heartbeats_and_their_timeout_are_on_virtual_time(backend, plain):
             assert took == pytest.approx(10 if plain else 2 * (3000 + 3600) + 10, abs=1)
 
     anyio.run(test, backend=backend)
+
+
+@BACKENDS
+@pytest.mark.parametrize("error", [OSError, KeyboardInterrupt, pytest.fail.Exception])
+def test_what_the_block_raises_leaves_it_as_it_is(backend, error):
+    mine = error("mine")
+
+    async def main(_):
+        raise mine
+
+    with pytest.raises(error) as caught:
+        run(backend, main)
+    assert caught.value is mine

@@ -18,6 +18,7 @@ from tests.worker.flow import Flow, Gate, in_memory
 from trioflow import Registry, Signal, activity_info, open_client, open_worker, run_worker
 from trioflow.backends.commits import CommitFailure
 from trioflow.backends.memory import MemoryBackend
+from trioflow.errors import ClientClosed
 
 
 @pytest.fixture(params=["trio", "asyncio"])
@@ -228,6 +229,41 @@ async def test_a_second_ctrl_c_ends_it_at_once_and_in_order(host):
         assert [a.attempt for a in described.activities] == [1]
 
 
+async def test_it_ends_at_once_though_the_second_ctrl_c_comes_out_of_what_runs(host):
+    """As where an activity computes, so that it is interrupted in the loop's place."""
+    flows, work, gates, _ = gated()
+    ctrl_c = Gate()
+
+    @flows.activity
+    async def interrupted() -> None:
+        await ctrl_c.wait()
+        raise KeyboardInterrupt
+
+    @flows.workflow
+    async def other() -> None:
+        await interrupted()
+
+    gates[:] = [Gate()]
+    url = f"sqlite:///{host.file}"
+    async with open_client(url, registry=flows) as client, anyio.create_task_group() as group:
+
+        async def interrupt():
+            await anyio.sleep(0.02)
+            assert gates[0].left == [], "it drains"
+            ctrl_c.open()
+
+        with pytest.raises(KeyboardInterrupt):  # noqa: PT012
+            async with open_worker(url, registry=flows, drain=3600) as worker:
+                await worker.client.start(work.options(id="w"))
+                await worker.client.start(other)
+                await gates[0].until_entered()
+                await ctrl_c.until_entered()
+                group.start_soon(interrupt)
+        described = await client.handle("w").describe()
+        assert described.worker is None
+        assert [a.attempt for a in described.activities] == [1]
+
+
 @pytest.mark.parametrize("host", ["asyncio"], indirect=True)
 async def test_a_cancel_of_asyncios_task_while_it_drains_ends_it_at_once_and_in_order(host):
     flows, work, gates, _ = gated()
@@ -247,6 +283,33 @@ async def test_a_cancel_of_asyncios_task_while_it_drains_ends_it_at_once_and_in_
         described = await handle.describe()
         assert described.worker is None
         assert [a.attempt for a in described.activities] == [1]
+
+
+@pytest.mark.parametrize("host", ["asyncio"], indirect=True)
+async def test_whoever_waits_for_a_result_hears_of_an_end_at_once(host):
+    """Though it is a cancel of asyncio's own that ends the drain."""
+    flows, work, gates, _ = gated()
+    workers = []
+
+    async def serve():
+        async with open_worker("memory://", registry=flows, drain=3600) as worker:
+            workers.append(worker)
+            await asyncio.sleep(3600)
+
+    gates[:] = [Gate()]
+    serving = asyncio.create_task(serve())
+    while not workers:
+        await asyncio.sleep(0)
+    handle = await workers[0].client.start(work)
+    waiting = asyncio.create_task(handle.result())
+    await gates[0].until_entered()
+    serving.cancel()
+    await asyncio.sleep(0.02)
+    assert not waiting.done(), "it drains"
+    serving.cancel()
+    await asyncio.wait([serving])
+    with pytest.raises(ClientClosed):
+        await asyncio.wait_for(waiting, 30)
 
 
 class Stalling(MemoryBackend):

@@ -19,7 +19,7 @@ from trioflow import (
     RetryPolicy,
     now,
 )
-from trioflow._worker.activities.threads import TrioThreadCall
+from trioflow._worker.activities.threads import Abandoned, TrioThreadCall
 
 once = RetryPolicy(max_attempts=1)
 OBEY = 0.5
@@ -299,3 +299,12 @@ def test_a_thread_may_end_just_when_it_is_abandoned():
         assert results == ["returned"]
 
     trio.run(main)
+
+
+async def test_a_thread_that_was_abandoned_before_it_began_does_nothing():
+    called = []
+    call = TrioThreadCall(lambda: called.append(1), time.monotonic, anyio.CapacityLimiter(1))
+    call.leave()
+    result = await call.run(anyio.CancelScope())
+    assert type(result.error) is Abandoned
+    assert not called

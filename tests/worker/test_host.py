@@ -9,7 +9,7 @@ import pytest
 import trio
 
 from tests.worker.flow import EPOCH
-from tests.worker.simulation import simulate, simulated_host
+from tests.worker.simulation import SharedMemory, simulate, simulated_host
 from trioflow import (
     InstanceCancelled,
     JsonCodec,
@@ -205,3 +205,39 @@ def test_a_cancel_reaches_an_activity_with_the_next_heartbeat(loop, monkeypatch)
             return anyio.current_time()
 
     assert 10.5 < simulate(loop, main, monkeypatch) <= 11.6
+
+
+def test_timers_are_in_time_though_the_machine_slept(loop, monkeypatch):
+    """The loop's clock stands still meanwhile, and the store's does not."""
+    flows = Registry()
+    policy = RetryPolicy(max_attempts=2, initial_interval=600, max_interval=600, jitter=0)
+
+    @flows.activity(retry=policy)
+    async def flaky() -> int:
+        if activity_info().attempt == 1:
+            raise OSError
+        return activity_info().attempt
+
+    @flows.workflow
+    async def naps() -> None:
+        await trio.sleep(600)
+
+    @flows.workflow
+    async def tries() -> int:
+        return await flaky()
+
+    async def main(_):
+        host, slept = simulated_host(0), []
+        backend = SharedMemory(lambda: host.wall() + sum(slept))
+        await backend.open()
+        options = WorkerOptions(registry=flows, lease=15.0, drain=0.0)
+        async with worker_on(backend, options, host) as worker:
+            handles = [await worker.client.start(each) for each in (naps, tries)]
+            await anyio.sleep(12.5)  # between two looks whether another worker has died
+            slept.append(3600)
+            with anyio.fail_after(10):
+                results = [await handle.result() for handle in handles]
+        await backend.aclose()
+        return results
+
+    assert simulate(loop, main, monkeypatch) == [None, 2]

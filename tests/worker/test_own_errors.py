@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import aclosing
 
 import anyio
 import pytest
@@ -59,6 +60,54 @@ async def test_an_error_is_raised_though_the_task_of_asyncio_is_cancelled(host, 
     task.cancel()
     await asyncio.wait([task])
     assert task.exception() is mine
+
+
+class Verdict(BaseException):
+    """As pytest's own are, and hypothesis'."""
+
+
+@pytest.mark.parametrize("opener", OPENERS)
+@pytest.mark.parametrize(
+    "mine", [Verdict(), BaseExceptionGroup("of two tasks", [KeyboardInterrupt(), OSError()])]
+)
+async def test_what_is_no_exception_leaves_as_it_is_too(host, opener, mine):
+    with pytest.raises(type(mine)) as caught:
+        async with opener(await host.backend(), registry=Registry()):
+            raise mine
+    assert caught.value is mine
+
+
+@pytest.mark.parametrize("opener", OPENERS)
+async def test_a_generator_with_a_block_in_it_can_be_closed(host, opener):
+    backend = await host.backend()
+
+    async def serve():
+        async with opener(backend, registry=Registry()):
+            yield
+
+    async with aclosing(serve()) as served:
+        async for _ in served:
+            break
+
+
+@pytest.mark.parametrize("opener", OPENERS)
+async def test_a_cancel_in_a_group_stays_a_cancel(host, opener):
+    mine = OSError("mine")
+
+    async def fail():
+        try:
+            await anyio.sleep_forever()
+        finally:
+            raise mine
+
+    with pytest.raises(BaseExceptionGroup) as caught:  # noqa: PT012
+        with anyio.CancelScope() as scope:
+            backend = await host.backend()
+            async with opener(backend, registry=Registry()), anyio.create_task_group() as group:
+                group.start_soon(fail)
+                await anyio.sleep(0)
+                scope.cancel()
+    assert caught.value.split(OSError)[1] is None
 
 
 @pytest.mark.parametrize("opener", OPENERS)

@@ -68,6 +68,20 @@ async def test_the_earliest_time_counts(timer):
     assert await waited(timer) == pytest.approx(10)
 
 
+async def test_the_stores_clock_may_go_ahead_of_the_loops(timer, store):
+    began_at = trio.current_time()
+    timer.look_at(began_at + 600)
+
+    async def sleep_for_a_while():
+        await trio.sleep(5)
+        store.now = lambda: began_at + 590  # as when the machine slept
+        timer.follow_clock()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(sleep_for_a_while)
+        assert await waited(timer) == pytest.approx(15)
+
+
 async def test_a_time_in_the_past_leaves_no_wait(timer):
     timer.look_at(trio.current_time() - 1)
     assert await waited(timer) == 0

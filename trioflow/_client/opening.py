@@ -11,7 +11,7 @@ import anyio
 
 from trioflow._client.client import Client
 from trioflow._client.native_cancel import raise_native_cancel
-from trioflow._codec.failures.groups import joined
+from trioflow._codec.failures.groups import is_own, joined
 from trioflow._codec.values import Codec, JsonCodec
 from trioflow._model.interceptors import Interceptor
 from trioflow._model.propagation import Propagator
@@ -82,6 +82,7 @@ async def client_on(
             "the client of open_worker('memory://'), or give both the same MemoryBackend()"
         )
     await store.open()
+    task = anyio.get_current_task()
     error: BaseException | None = None
     left: BaseException | None = None  # what has left the group
     try:
@@ -101,7 +102,9 @@ async def client_on(
                 group.start_soon(client.watch)
                 try:
                     yield client
-                except (Exception, KeyboardInterrupt, SystemExit) as exc:  # noqa: BLE001
+                except BaseException as exc:
+                    if not is_own(exc, task):
+                        raise
                     error = exc  # raised below, as it is and not in a group
                 finally:
                     client.close()

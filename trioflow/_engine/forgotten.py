@@ -27,16 +27,6 @@ line's number takes longer to find.)"""
 
 _NOBODY = 2  # references when nobody else has one: the `Call`, and getrefcount's argument
 
-_watching: set[Calls] = set()
-
-
-def _note_collection(phase: str, _: object) -> None:
-    for calls in list(_watching):
-        calls.note_collection(ends=phase == "stop")
-
-
-gc.callbacks.append(_note_collection)
-
 
 class Calls:
     """Tracks the calls of one execution until they begin.
@@ -64,17 +54,17 @@ class Calls:
     def begin_turn(self) -> None:
         """Begin a turn: calls that are made from now on belong to it."""
         self._decided = len(self.made)
-        _watching.add(self)
+        gc.callbacks.append(self._note_collection)  # not for longer: Ctrl-C is lost in it
 
     def end_turn(self) -> None:
         """End the turn."""
-        _watching.discard(self)
+        gc.callbacks.remove(self._note_collection)
         if self._collected:
             self._collected = ()
 
-    def note_collection(self, *, ends: bool) -> None:
+    def _note_collection(self, phase: str, _: object) -> None:
         """Note which coroutines of this turn the garbage collector frees."""
-        if not ends:
+        if phase == "start":
             new = self.made[self._decided :]
             self._held = [call for call in new if sys.getrefcount(call[0]) > _NOBODY]
             return

@@ -105,21 +105,27 @@ class Saga:
         """Undo all steps, and return what that raised."""
         failures: list[Exception] = []
         limit = float("inf") if self._undo_timeout is None else self._undo_timeout
-        with trio.move_on_after(limit, shield=True) as scope:
-            while self._undos:
-                undo = self._undos[-1]
-                try:
-                    await undo()
-                except Exception as exc:  # noqa: BLE001  # the others are undone all the same
-                    exc.add_note(f"raised by what undoes a step of a saga: {_name(undo)}")
-                    failures.append(exc)
-                self._undos.pop()
+        scope = trio.move_on_after(limit, shield=True)
+        try:
+            with scope:
+                while self._undos:
+                    try:
+                        await self._undos[-1]()
+                    except Exception as exc:  # noqa: BLE001  # the others are undone all the same
+                        failures.append(self._noted(exc))
+                    self._undos.pop()
+        except Exception as exc:  # noqa: BLE001  # beside the deadline's cancel, in a group
+            failures.append(self._noted(exc))
         if scope.cancelled_caught:
             left = ", ".join(map(_name, reversed(self._undos)))
             failures.append(
                 TimeoutError(f"undoing a saga took longer than {limit:g} s; not undone: {left}")
             )
         return failures
+
+    def _noted(self, error: Exception) -> Exception:
+        error.add_note(f"raised by what undoes a step of a saga: {_name(self._undos[-1])}")
+        return error
 
 
 def _check_call(call: object) -> None:

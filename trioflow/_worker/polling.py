@@ -75,7 +75,15 @@ class PollTimer:
         earlier = at < min(self._at.values())
         for kind in kinds or _KINDS:
             self._at[kind] = min(at, self._at[kind])
-        if earlier and self._waiting is not None:
+        if earlier:
+            self.follow_clock()
+
+    def follow_clock(self) -> None:
+        """End the wait when it is time by the store's clock.
+
+        That goes ahead of the loop's while the machine sleeps, or when its clock is set.
+        """
+        if self._waiting is not None:
             self._waiting.deadline = anyio.current_time() + self._seconds()
 
     def _seconds(self) -> float:

@@ -10,7 +10,7 @@ import anyio.abc
 
 from trioflow._client.fences import only_fenced
 from trioflow._client.native_cancel import raise_native_cancel
-from trioflow._codec.failures.groups import joined
+from trioflow._codec.failures.groups import is_own, joined
 from trioflow._codec.values import Codec, JsonCodec
 from trioflow._model.interceptors import Interceptor
 from trioflow._model.options import refuses_unknown
@@ -234,6 +234,7 @@ async def worker_on(
     store = open_backend(backend)
     await store.open()
     worker: Worker | None = None
+    task = anyio.get_current_task()
     error: BaseException | None = None
     left: BaseException | None = None  # what has left the group
     try:
@@ -245,14 +246,17 @@ async def worker_on(
                 worker.start(group)
                 try:
                     yield worker
-                except (Exception, KeyboardInterrupt, SystemExit) as exc:  # noqa: BLE001
+                except BaseException as exc:
+                    if not is_own(exc, task):
+                        raise
                     error = exc  # raised below, as it is and not in a group
                 finally:
                     try:
                         await worker.drain()
                     except KeyboardInterrupt as exc:
                         error = exc
-                    worker.client.close()
+                    finally:  # also if a cancel of asyncio's own ends the drain
+                        worker.client.close()
         except BaseException as exc:  # noqa: BLE001  # a mere cancel must not hide the error
             left = exc
         error = joined(worker.interrupt or error, left)

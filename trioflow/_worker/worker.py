@@ -166,6 +166,7 @@ class Worker:
             pump=self._pump,
         )
         self._services = anyio.CancelScope(shield=True)
+        self._patience: anyio.CancelScope | None = None  # while it drains; an interrupt ends it
         self._group: TaskGroup | None = None
         self._failed = False
         self.interrupt: BaseException | None = None
@@ -239,15 +240,19 @@ class Worker:
                 await self._observers.flush()
 
     async def _drain(self) -> None:
+        interrupted = True
         with anyio.CancelScope(shield=True), self.calls.entered():
             try:
-                await self._wind_down(0.0 if self._failed else self._options.drain)
-            except BaseException:
-                logger.info("worker %s is interrupted; it ends at once", self.name)
-                await self._wind_down(0.0)
-                raise
-            finally:  # or, if something in here is wrong, the worker would not end at all
-                self._stop_services()
+                with anyio.CancelScope() as self._patience:
+                    await self._wind_down(0.0 if self._failed else self._options.drain)
+                    interrupted = False
+            finally:
+                try:
+                    if interrupted:
+                        logger.info("worker %s is interrupted; it ends at once", self.name)
+                        await self._wind_down(0.0)
+                finally:  # or, if something in here is wrong, the worker would not end at all
+                    self._stop_services()
 
     async def _wind_down(self, grace: float) -> None:
         began_at = self._host.monotonic()
@@ -310,6 +315,8 @@ class Worker:
 
     def _interrupted(self, exc: BaseException) -> None:
         self.interrupt = exc
+        if self._patience is not None:
+            self._patience.cancel()
         if self._group is not None:
             self._group.cancel_scope.cancel()
 
@@ -389,6 +396,7 @@ class Worker:
             except BackendUnavailable:
                 self._taker.away = True  # whoever takes work has already said so
             await anyio.sleep(self._options.lease / 3)
+            self._timer.follow_clock()
 
     def _heard_cancels(self, marks: dict[ActivityKey, bytes]) -> None:
         """Stop what the store has cancelled.

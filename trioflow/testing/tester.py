@@ -17,7 +17,7 @@ import anyio.to_thread
 
 from trioflow._client.client import Client
 from trioflow._client.handle import Handle
-from trioflow._codec.failures.groups import is_cancel, joined
+from trioflow._codec.failures.groups import is_cancel, is_own, joined
 from trioflow._codec.values import Codec
 from trioflow._model.activities import Activity
 from trioflow._model.options import names_of_options, refuse_unknown
@@ -386,6 +386,7 @@ async def open_tester(
         began = clock.now
         backend = ListeningStore(clock=lambda: start + (clock.now - began))
         await backend.open()
+        task = anyio.get_current_task()
         error: BaseException | None = None
         left: BaseException | None = None
         watch: _Watch | None = None
@@ -400,8 +401,10 @@ async def open_tester(
                 try:
                     yield tester
                     tester.check()
-                except Exception as exc:  # noqa: BLE001  # raised below, as it is and not in a group
-                    error = exc
+                except BaseException as exc:
+                    if not is_own(exc, task):
+                        raise
+                    error = exc  # raised below, as it is and not in a group
                 group.cancel_scope.cancel()
         except BaseException as exc:  # noqa: BLE001  # as above
             left = exc

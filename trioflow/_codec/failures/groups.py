@@ -7,20 +7,36 @@ import concurrent.futures
 from collections.abc import Iterator
 from typing import Any, Final, cast
 
+import anyio
 import trio
 
 from trioflow.errors import ContinueAsNew
 
-__all__ = ["continuation", "first_interrupt", "is_cancel", "joined"]
+__all__ = ["continuation", "first_interrupt", "is_cancel", "is_own", "joined"]
 
 # What is raised where something was cancelled; the last is what threads get of anyio.
-_CANCELLED = (trio.Cancelled, asyncio.CancelledError, concurrent.futures.CancelledError)
+_OF_LOOPS = (trio.Cancelled, asyncio.CancelledError)
+_CANCELLED = (*_OF_LOOPS, concurrent.futures.CancelledError)
 _GROUP: Final[Any] = BaseExceptionGroup
 
 
 def is_cancel(exc: BaseException) -> bool:
     """Return whether an exception is a cancel, or a group of nothing else."""
     return all(issubclass(type(leaf), _CANCELLED) for leaf in _leaves(exc))
+
+
+def is_own(exc: BaseException, task: anyio.TaskInfo) -> bool:
+    """Return whether what a block with a task group has raised is to be raised after the group.
+
+    A cancel is the group's, which perhaps has to catch it. And in another task than the block's, in
+    which a generator is closed that nobody closed before, the group cannot end but with an error.
+
+    Args:
+        exc: What it has raised, or a group with that in it.
+        task: Which one has entered the block.
+    """
+    held = any(issubclass(type(leaf), _OF_LOOPS) for leaf in _leaves(exc))
+    return not held and anyio.get_current_task() == task
 
 
 def first_interrupt(exc: BaseException) -> KeyboardInterrupt | None:

@@ -38,21 +38,23 @@ _CLOSING = "disallow async work when closing async generators during trio shutdo
 _MOST_ROUNDS = 100  # how often a cleanup may swallow the error that ends it
 _FEW = 100  # with fewer entries, those of freed generators are not removed
 _RUN: Any = _run.GLOBAL_RUN_CONTEXT
-_collector: int | None = None  # the thread in which the garbage collector runs
 _numbers = itertools.count()
 
+_phases: dict[str, object] = {}  # of collections of garbage, the latest last
+_phases_here = threading.local()  # those of this thread
+# No Python functions: a Ctrl-C that comes during a collection is raised in the next Python code to
+# run, and what is raised in a callback is only reported.
+gc.callbacks += (_phases.pop, _phases.__setitem__, _phases_here.__setattr__)
 
-def _note_collection(phase: str, _: object) -> None:
-    global _collector  # noqa: PLW0603  # there is one garbage collector
-    _collector = threading.get_ident() if phase == "start" else None
 
-
-gc.callbacks.append(_note_collection)
+def _somebody_collects() -> bool:
+    """Return whether any thread is collecting garbage."""
+    return [*_phases][-1:] == ["start"]
 
 
 def _is_collecting() -> bool:
     """Return whether this thread is collecting garbage."""
-    return _collector == threading.get_ident()
+    return _somebody_collects() and getattr(_phases_here, "start", None) is _phases["start"]
 
 
 class Begun:
@@ -68,7 +70,7 @@ class Begun:
 
     def add(self, agen: Any) -> None:
         """Add a generator that begins."""
-        if len(self._noted) >= self._many and _collector is None:
+        if len(self._noted) >= self._many and not _somebody_collects():
             for key, (_, ref) in list(self._noted.items()):
                 if ref() is None and key not in self._kept:
                     del self._noted[key]

@@ -113,6 +113,8 @@ class TrioThreadCall(_Call):
         if _trio_data is not None and hasattr(_trio_data, "abandon_on_cancel"):
             self._register = getattr(_trio_data, "task_register", None)
             _trio_data.abandon_on_cancel = self
+        if self.left:  # when the thread had not begun: nobody has woken the task
+            return outcome.Error(Abandoned())
         return self._call()
 
 
