@@ -114,8 +114,9 @@ async def test_taking_tells_how_long_it_waited_and_whether_it_was_in_memory():
             await parked(first, 2)
             clock.now += 1.0
             for id in ("w2", "w1"):
+                turns = len(first.of(TurnStored))
                 await worker.client.handle(id).signal(go, 0)
-                await parked(first, len(first.of(TurnStored)) + 1)
+                await parked(first, turns + 1)
         async with open_worker(store, registry=flows, observers=[second]) as worker:
             await worker.client.handle("w1").signal(go, 1)
             await worker.client.handle("w1").wait()
