@@ -10,7 +10,7 @@ import pytest
 import trio
 
 from tests.worker.bank import Bank, Declined, go
-from tests.worker.flow import serving, until
+from tests.worker.flow import serving, until, until_status
 from trioflow import (
     ArgumentError,
     BackendUnavailable,
@@ -403,6 +403,36 @@ async def test_what_ends_the_parent_then_ends_it_too(cached):
         await handle.cancel("no holidays")
         assert (await handle.wait()).status == "cancelled"
         assert (await trip.describe()).status == "cancelled"
+
+
+@pytest.mark.parametrize("call", ["resume", "reset"])
+@pytest.mark.parametrize("how", ["as it is", "deep"])
+async def test_one_that_fails_again_before_its_parent_is_reset_has_had_its_try(how, call, backend):
+    """As for a client far away from the store, with a worker close to it."""
+    shop = Shop(suspend_on=Exception if call == "resume" else ())
+    ended = "suspended" if call == "resume" else "failed"
+    async with serving(backend, shop.flows) as client:
+        handle = await client.start(shop.holidays, how)
+        await until_status(handle, ended)
+        reset = backend.reset
+
+        async def late(new):
+            if new.id == handle.id:
+                await client.handle("week" if how == "deep" else "trip").wait()
+            return await reset(new)
+
+        backend.reset = late
+        for tries in (2, 3):
+            await getattr(handle, call)()
+            await until_status(handle, ended)
+            assert shop.called().count("charge") == tries
+        backend.reset = reset
+        shop.closed = False
+        await getattr(handle, call)()
+        assert await handle.result() == [
+            *(["leave", "hotel"] if how == "deep" else ["leave"]),
+            *("flight", "charged"),
+        ]
 
 
 # --- suspended instead ------------------------------------------------------------------------

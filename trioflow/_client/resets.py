@@ -57,6 +57,7 @@ async def resume_instance(
     if without is not None:
         await _resume_without(client, id, life, without)
         return "done"
+    revived: set[str] = set()
     for _ in range(_TRIES):
         record = await client.backend.get(id)
         if record is None or life not in (None, record.life):
@@ -70,7 +71,8 @@ async def resume_instance(
         if report.failed:
             why += f": {', '.join(report.failed)}"
         try:
-            if await _try_reset(client, record, None, None, seal_text(client.codec, why)):
+            sealed = seal_text(client.codec, why)
+            if await _try_reset(client, record, None, None, sealed, revived):
                 client.waiter.look_again(id)
                 return "done"
         except ArgumentError:
@@ -128,6 +130,7 @@ async def reset_instance(  # noqa: PLR0917 - what `Handle.reset` has
     """Let an instance go on from before a turn; see `Handle.reset`."""
     why = seal_text(client.codec, check_reason(reason))
     held = False
+    revived: set[str] = set()
     try:
         for attempt in range(_TRIES):
             record = await _record(client, id, life)
@@ -136,7 +139,7 @@ async def reset_instance(  # noqa: PLR0917 - what `Handle.reset` has
                 held = True
                 await client.backend.suspend(id, _HELD, life=life)
                 record = await _record(client, id, life)
-            if await _try_reset(client, record, turn, execution, why):
+            if await _try_reset(client, record, turn, execution, why, revived):
                 held = False
                 client.waiter.look_again(id)
                 return
@@ -157,14 +160,25 @@ async def _let_go(client: Client, id: str, life: str | None) -> None:
         await client.backend.resume(id, life=life)
 
 
-async def _try_reset(
+async def _try_reset(  # noqa: PLR0917 - what `reset_instance` has
     client: Client,
     record: InstanceRecord,
     turn: int | None,
     execution: int | None,
     why: str | None,
+    revived: set[str],
 ) -> bool:
-    """Reset an instance as it was just read; return False if it has changed since."""
+    """Reset an instance as it was just read; return False if it has changed since.
+
+    Args:
+        client: The client.
+        record: The instance.
+        turn: As in `Handle.reset`.
+        execution: As in `Handle.reset`.
+        why: The sealed reason.
+        revived: The sub-workflows that earlier tries have reset. They are not reset once more: one
+            that has failed again has had its try, and its parent goes on with that failure.
+    """
     _check_execution(record, execution)
     stored, turns = await _turns_of(client, record)
     keep, again = _checked(record, turns, turn, client.codec)
@@ -172,11 +186,14 @@ async def _try_reset(
     inbox = await client.backend.inbox(record.id)
     plan = Plan(record, stored, turns, keep, inbox, again=again)
     for child, parent in plan.failed_children():
-        await _revive(client, child, parent, why)
+        if child not in revived:
+            await _revive(client, child, parent, why, revived)
     return await _store(client, record, plan, inbox, keep, why)
 
 
-async def _revive(client: Client, id: str, parent: ParentRef, why: str | None) -> None:
+async def _revive(
+    client: Client, id: str, parent: ParentRef, why: str | None, revived: set[str]
+) -> None:
     """Reset a sub-workflow by which its parent has failed; the parent's own reset follows.
 
     If this breaks off before that, the sub-workflow goes on alone, and the next reset of the parent
@@ -187,7 +204,8 @@ async def _revive(client: Client, id: str, parent: ParentRef, why: str | None) -
         if record is None or record.parent != parent or not has_failed(record):
             return
         try:
-            if await _try_reset(client, record, None, None, why):
+            if await _try_reset(client, record, None, None, why, revived):
+                revived.add(id)
                 client.waiter.look_again(id)
                 return
         except ArgumentError as exc:
