@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 
+import anyio
 import pytest
 
 from tests.worker.bank import Bank, Declined, go
 from tests.worker.flow import serving, until
 from trioflow import info
-from trioflow.errors import TrioflowError
+from trioflow.errors import InstanceAlreadyExists, InstanceNotFound, TrioflowError
 
 
 @pytest.fixture(autouse=True)
@@ -41,7 +43,13 @@ class Trips(Bank):
                 await book("handled")
             return await trip.options(id="second")("second")
 
-        self.trip, self.holidays, self.two = trip, holidays, two
+        self.held = anyio.Event()
+
+        @self.flows.activity
+        async def held_up() -> None:
+            await self.held.wait()
+
+        self.trip, self.holidays, self.two, self.held_up = trip, holidays, two, held_up
 
 
 @pytest.mark.parametrize("theirs", ["completed", "failed"])
@@ -98,6 +106,43 @@ async def test_a_parent_is_kept_in_the_execution_that_waits(backend):
         assert (await handle.describe()).status == "failed"
 
 
+async def test_one_that_is_reset_before_its_parent_has_heard_of_its_end_goes_on_alone(backend):
+    trips = Trips()
+
+    @trips.flows.workflow
+    async def waits() -> str:
+        await trips.held_up()
+        await trips.charge()
+        await go.receive()
+        return f"ours {info().execution}"
+
+    @trips.flows.workflow
+    async def journey() -> str:
+        return await waits.options(id="waits")()
+
+    async with serving(backend, trips.flows) as client:
+        handle, child = await client.start(journey), client.handle("waits")
+        await until(lambda: _is_there(child))
+        await handle.pause()
+        trips.held.set()
+        assert (await child.wait()).status == "failed"
+        trips.closed = False
+        await child.reset()
+        assert (await child.describe()).parent is None
+        await handle.resume()
+        with pytest.raises(Declined):
+            await handle.result()
+        await handle.reset()
+        with pytest.raises(InstanceAlreadyExists):
+            await handle.result()
+        await child.signal(go, 1)
+        assert await child.result() == "ours 2"
+        await handle.reset()
+        await until(lambda: _is(child, "running"))
+        await client.handle("waits").signal(go, 1)
+        assert await handle.result() == "ours 3"
+
+
 async def test_what_others_have_paused_since_stays_paused(backend, monkeypatch):
     trips = Trips()
 
@@ -126,6 +171,12 @@ async def test_what_others_have_paused_since_stays_paused(backend, monkeypatch):
 
 async def _is(handle, status):
     return (await handle.describe()).status == status
+
+
+async def _is_there(handle):
+    with suppress(InstanceNotFound):
+        return await handle.describe() is not None
+    return False
 
 
 async def _has_turns(handle):
