@@ -20,6 +20,7 @@ from trioflow import (
     open_worker,
 )
 from trioflow._client import exporting
+from trioflow._model.limits import Limit
 from trioflow.backends.filters import InstanceFilter
 from trioflow.backends.memory import MemoryBackend
 from trioflow.backends.moves import Refusal, fence_text
@@ -393,7 +394,11 @@ async def _is_removed(destination):
     await destination.remove(ALL, limit=99)
 
 
-@pytest.mark.parametrize("begins", [_is_started, _is_taken, _is_ended, _is_removed])
+async def _is_limited(destination):
+    await destination.set_limit(Limit(kind="queue", name="set since", concurrency=1))
+
+
+@pytest.mark.parametrize("begins", [_is_started, _is_taken, _is_ended, _is_removed, _is_limited])
 async def test_what_has_begun_at_the_destination_is_not_given_up(begins):
     source, destination = await filled(), await empty()
     move = StoreMove(source, destination)
