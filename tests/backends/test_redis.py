@@ -6,7 +6,7 @@ import itertools
 import logging
 import os
 import time
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import anyio
 import msgspec
@@ -498,6 +498,43 @@ async def test_a_forgetful_server_is_warned_of(tmp_path, prefix, caplog, options
         async with opened(url, prefix):
             pass
     assert ("keeps nothing when it stops" in caplog.text) == warned
+
+
+@pytest.mark.parametrize(
+    ("settings", "dropped"),
+    [
+        (("1gb", "allkeys-lru"), "any keys when its memory"),
+        (("1gb", "volatile-lru"), "the answers to calls, which"),
+        (("0", "volatile-lru"), None),
+        (("1gb", "noeviction"), None),
+    ],
+)
+async def test_a_server_that_drops_keys_is_warned_of(tmp_path, prefix, caplog, settings, dropped):
+    memory, policy = settings
+    options = (*servers.DURABLE, "--maxmemory", memory, "--maxmemory-policy", policy)
+    with caplog.at_level(logging.WARNING), servers.start(tmp_path, *options) as url:
+        async with opened(url, prefix):
+            pass
+    assert ("set noeviction" in caplog.text) == (dropped is not None)
+    assert dropped is None or f"drops {dropped}" in caplog.text
+
+
+async def test_an_answer_that_was_dropped_lets_a_repeated_call_be_made_twice(tmp_path, prefix):
+    """Why the server is warned of: what is given again after a lost connection is a key, too."""
+    options = (*servers.DURABLE, "--maxmemory-policy", "volatile-lru")
+    with servers.start(tmp_path, *options) as url, redis.Redis.from_url(url) as admin:
+        async with opened(url, prefix) as backend:
+            await backend.create([new("a")])
+            lose_the_next_answer(backend, then=lambda: _drop_what_expires(admin))
+            assert await backend.send("a", b"twice") == "done"
+            assert (await backend.get("a")).unread == 2
+
+
+def _drop_what_expires(admin):
+    admin.config_set("maxmemory", 1)
+    with suppress(redis.exceptions.OutOfMemoryError):
+        admin.set("more", b"")  # drops first what it may
+    admin.config_set("maxmemory", 0)
 
 
 async def test_a_wrong_password_is_said_at_once(tmp_path, prefix):

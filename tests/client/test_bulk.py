@@ -119,6 +119,48 @@ async def test_what_has_ended_in_between_is_passed(clock, monkeypatch):
         assert await client.count(status="suspended") == 2
 
 
+async def signals(client):
+    return await client.signal(number, 1, id_prefix="x")
+
+
+async def retries(client):
+    return await client.retry_now(id_prefix="x")
+
+
+async def resets(client):
+    return await client.reset(id_prefix="x", status="terminated")
+
+
+@pytest.mark.parametrize("call", [signals, retries, resets])
+async def test_who_has_the_id_by_now_is_left_alone(call, clock, monkeypatch):
+    async with stored(clock, monkeypatch) as (client, waiting):
+        if call is resets:
+            await client.terminate(id_prefix="x")
+        listed, hastened = client.backend.list, client.backend.retry_now
+        lives = []
+
+        async def late(where, **page):
+            found = await listed(where, **page)
+            for record in found:
+                lives.append(record.life)
+                await client.start(waiting.options(id=record.id, if_exists="replace"))
+                if call is resets:
+                    await client.handle(record.id).terminate()
+            return found
+
+        async def retry_now(id, *, activity, life):
+            assert life in lives
+            return await hastened(id, activity=activity, life=life)
+
+        monkeypatch.setattr(client.backend, "list", late)
+        monkeypatch.setattr(client.backend, "retry_now", retry_now)
+        assert await call(client) == BulkReport(0, 7, None)
+        monkeypatch.undo()
+        described = await client.list(id_prefix="x")
+        assert {one.status for one in described} == {"terminated" if call is resets else "running"}
+        assert not any(one.unread for one in described)
+
+
 async def test_an_error_says_how_to_go_on(clock, monkeypatch):
     async with stored(clock, monkeypatch) as (client, _):
         terminate = client.backend.terminate

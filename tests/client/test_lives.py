@@ -433,3 +433,29 @@ async def test_an_old_row_without_a_life_is_waited_for_and_told(backend):
                     while one.came is None:
                         await trio.sleep(0.01)
         assert one.came == 5
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda handle: handle.pause(),
+        lambda handle: handle.retry_now(),
+        lambda handle: handle.start_update("add", 1),
+    ],
+    ids=["pause", "retry_now", "start_update"],
+)
+async def test_a_bound_handle_does_nothing_to_the_next_life(call):
+    flows = Registry()
+
+    @flows.workflow
+    async def waits() -> None:
+        await trio.sleep_forever()
+
+    async with open_client("memory://", registry=flows) as client:
+        first = await client.start(waits.options(id="w"))
+        await first.terminate()
+        second = await client.start(waits.options(id="w"))
+        with pytest.raises(InstanceFinished):
+            await call(first)
+        described = await second.describe()
+        assert (described.status, described.unread) == ("running", 0)

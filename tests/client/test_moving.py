@@ -20,9 +20,10 @@ from trioflow import (
     open_worker,
 )
 from trioflow._client import exporting
+from trioflow._model.limits import Limit
 from trioflow.backends.filters import InstanceFilter
 from trioflow.backends.memory import MemoryBackend
-from trioflow.backends.moves import Refusal
+from trioflow.backends.moves import Refusal, fence_text
 from trioflow.backends.sqlite.backend import SqliteBackend
 from trioflow.backends.sqlite.fencing import SqliteFences
 from trioflow.testing.conformance.stage import TERMINATED, new
@@ -74,6 +75,27 @@ async def test_finished_ones_can_be_left_behind():
     rows, common = await contents(source)
     kept = [row for row in rows if row.record.finished_at is None]
     assert await contents(destination) == (kept, common)
+
+
+async def test_a_destination_that_was_changed_past_trioflow_is_not_opened(monkeypatch):
+    source, destination = await filled(), await empty()
+    put = destination.import_common
+
+    async def less(move, common):
+        rows, closed = destination._store(), fence_text(await destination.fenced())
+        with rows.transaction(), rows.dialect.fences.passing(rows.connection, closed):
+            assert rows.execute("DELETE FROM instances WHERE seq = 3").rowcount == 1
+        return await put(move, common)
+
+    monkeypatch.setattr(destination, "import_common", less)
+    with pytest.raises(BackendError, match="has 10 instances, and should have 11"):
+        await StoreMove(source, destination).run()
+    assert not await is_open(source)
+    assert not await is_open(destination)
+    monkeypatch.undo()
+    again = StoreMove(source, destination)
+    await again.abort()
+    assert (await again.run()).moved == 11
 
 
 async def closed_as_a_move_does_it():
@@ -372,7 +394,11 @@ async def _is_removed(destination):
     await destination.remove(ALL, limit=99)
 
 
-@pytest.mark.parametrize("begins", [_is_started, _is_taken, _is_ended, _is_removed])
+async def _is_limited(destination):
+    await destination.set_limit(Limit(kind="queue", name="set since", concurrency=1))
+
+
+@pytest.mark.parametrize("begins", [_is_started, _is_taken, _is_ended, _is_removed, _is_limited])
 async def test_what_has_begun_at_the_destination_is_not_given_up(begins):
     source, destination = await filled(), await empty()
     move = StoreMove(source, destination)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import msgspec
+import pytest
 
 from trioflow._client.failing import first_turn_of_failure
 from trioflow._client.resetting import Plan
 from trioflow._codec.failures.failures import Failure
 from trioflow._model import commands as cm
 from trioflow._model import events as ev
-from trioflow._model.turns import Turn, decode_turn, encode_turn
+from trioflow._model.randomness import RandomSource
+from trioflow._model.turns import Cancelled, Turn, decode_turn, encode_turn
 from trioflow.backends.records import InstanceRecord, StoredMessage
 
 NOTHING = msgspec.Raw(b"null")
@@ -24,31 +26,36 @@ def signal(name):
     return ev.SignalReceived(name, NOTHING)
 
 
-def planned(turns, keep, inbox=()):
-    """Return the plan of a reset of a running instance without sub-workflows."""
-    record = InstanceRecord(
-        id="a",
+def row(id="a", *, status="running", parent=None, turns=0, outcome=b""):
+    return InstanceRecord(
+        id=id,
         execution=3,
         workflow="flow",
         queue="q",
-        status="running",
-        parent=None,
-        turns=len(turns),
+        status=status,
+        parent=parent,
+        turns=turns,
         events=0,
         unread=0,
         ready_at=None,
         worker=None,
         input=b"",
         metadata=b"",
-        outcome=b"",
+        outcome=outcome,
         custom_status=b"",
         created_at=0.0,
         finished_at=None,
     )
+
+
+def planned(turns, keep, inbox=(), *, status="running", children=(), again=()):
+    """Return the plan of a reset of an instance, which has these sub-workflows open."""
     rows = [StoredMessage(n, ev.encode_event(event), at) for n, (event, at) in enumerate(inbox)]
-    plan = Plan(record, [encode_turn(turn) for turn in turns], turns, keep, rows)
-    assert plan.open_children() == []
-    plan.reset({}, None)
+    record = row(status=status, turns=len(turns))
+    stored = [encode_turn(turn) for turn in turns]
+    plan = Plan(record, stored, turns, keep, rows, again=again)
+    assert plan.open_children() == [child.id for child in children]
+    plan.reset({child.id: child for child in children}, RandomSource())
     return plan.beginning
 
 
@@ -101,6 +108,49 @@ def test_what_dropped_turns_cancelled_begins_anew():
     # That of the turn that is kept is cancelled, though nobody has said so yet.
     assert came(begin) == [(signal("b"), 3.0, False), (ev.ActivityCancelled("0:1"), 2.0, True)]
     assert [new.command for new in begin.activities] == ["0:0"]
+
+
+@pytest.mark.parametrize("status", ["running", "cancelled"])
+def test_a_sub_workflow_that_a_dropped_turn_cancelled_begins_anew(status):
+    """Whether it is about to end or has ended already, unheard."""
+    turns = [
+        Turn(1.0, [STARTED], [cm.StartChild("0:0", "flow", "kid", NOTHING)]),
+        Turn(2.0, [signal("a")], [cm.CancelChild("0:0", "kid")]),
+    ]
+    ended = msgspec.json.encode(Cancelled())
+    kid = row("kid", status=status, parent=ev.ParentRef("a", 3, "0:0"), outcome=ended)
+    begin = planned(turns, 1, children=[kid])
+    assert came(begin) == [(signal("a"), 2.0, False)]
+    assert [child.id for child in begin.children] == ["kid"]
+    # Where that turn is kept, it is waited for, or its end is the answer.
+    begin = planned(turns, 2, children=[kid])
+    assert [type(event) for event, _, _ in came(begin)] == (
+        [] if status == "running" else [ev.ChildCancelled]
+    )
+    assert begin.children == []
+
+
+def test_a_failure_of_what_the_kept_turns_have_cancelled_is_not_tried_again():
+    failed = ev.ActivityFailed("0:0", Failure(type="E"))
+    turns = [
+        Turn(1.0, [STARTED], [ask("0:0")]),
+        Turn(2.0, [signal("a")], [cm.CancelActivity("0:0")]),
+        Turn(3.0, [failed, signal("b")]),
+    ]
+    begin = planned(turns, 2, again={"0:0"})
+    assert came(begin) == [(failed, 3.0, True), (signal("b"), 3.0, False)]
+    assert begin.activities == []
+    begin = planned(turns, 1, again={"0:0"})
+    assert came(begin) == [(signal("a"), 2.0, False), (signal("b"), 3.0, False)]
+    assert [new.command for new in begin.activities] == ["0:0"]
+
+
+def test_a_cancel_that_has_ended_it_is_forgotten():
+    asked, later = ev.CancelRequested("enough"), ev.CancelRequested("and again")
+    turns = [Turn(1.0, [STARTED]), Turn(2.0, [asked])]
+    assert came(planned(turns, 1)) == [(asked, 2.0, False)]
+    assert came(planned(turns, 1, status="cancelled")) == []
+    assert came(planned(turns, 1, [(later, 3.0)])) == [(asked, 2.0, False), (later, 3.0, False)]
 
 
 def test_a_second_reset_knows_who_has_made_the_turns():

@@ -26,6 +26,7 @@ from tests.cluster.planted import (
     NoLease,
     StoresResultsTwice,
 )
+from trioflow import Promise, Registry, set_attributes
 from trioflow.backends.memory import MemoryBackend
 from trioflow.errors import LeaseLost
 from trioflow.testing.clock import process
@@ -99,6 +100,42 @@ def test_the_scenarios_own_errors_come_out():
 
     with pytest.raises(LookupError, match="mine"):
         Cluster(1, registry=flows).run(scenario)
+
+
+asked = Registry()
+
+
+@asked.workflow
+async def waits() -> int:
+    promise = Promise("answer", int)
+    set_attributes(token=promise.token)
+    return await promise.receive()
+
+
+async def keeps_promises(client):
+    """Keep two promises, and break one."""
+    handles = [await client.start(waits) for _ in range(3)]
+    for number, handle in enumerate(handles):
+        while not (token := (await handle.describe()).attributes.get("token")):
+            await trio.sleep(1.0)
+        settled = client.resolve(token, number) if number else client.reject(token, OSError())
+        assert await settled
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_what_promises_are_given_is_received(seed):
+    report = Cluster(seed, registry=asked).run(keeps_promises)
+    assert report.statuses == {"completed": 2, "failed": 1}
+
+
+def test_what_a_promise_is_given_and_does_not_receive_is_found():
+    class LosesPromises(LosesSignals):
+        seen = 3  # each fifth is lost, the last one here is the second
+
+    with pytest.raises(BrokenInvariant, match="was sent .*promise resolved"):
+        Cluster(1, registry=asked, store=lambda clock: LosesPromises(clock=clock)).run(
+            keeps_promises
+        )
 
 
 # --- what goes wrong ------------------------------------------------------------------------------

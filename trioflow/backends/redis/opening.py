@@ -19,6 +19,9 @@ _LOOKED_AT = ("appendonly", "save", "maxmemory-policy", "maxmemory", "proto-max-
 
 _LISTED_AT_ONCE = 500
 
+# The only keys that expire.
+_ANSWERS = "the answers to calls, which a call that is made again after a lost connection needs,"
+
 # Raised with every change of keys or rows that older code would misread.
 SCHEMA = 5
 
@@ -83,12 +86,14 @@ def look_at_settings(connection: RedisConnection) -> None:
             shown,
         )
     policy = settings.get("maxmemory-policy", "")
-    if policy.startswith("allkeys") and settings.get("maxmemory", "0") != "0":
-        logger.warning(
-            "%s drops any keys when its memory is full (maxmemory-policy %s); set noeviction",
-            shown,
-            policy,
-        )
+    if settings.get("maxmemory", "0") == "0" or policy in ("", "noeviction"):
+        return
+    logger.warning(
+        "%s drops %s when its memory is full (maxmemory-policy %s); set noeviction",
+        shown,
+        "any keys" if policy.startswith("allkeys") else _ANSWERS,
+        policy,
+    )
 
 
 def _settings(client: Client) -> dict[str, str] | None:

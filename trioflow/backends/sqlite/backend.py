@@ -37,6 +37,7 @@ from trioflow.backends.sqlite.damage import (
     suspend_damaged,
 )
 from trioflow.backends.sqlite.dialect import COUNT_CHANGE, SqliteDialect, connect, connect_as
+from trioflow.backends.sqlite.place import OpenFile
 from trioflow.backends.sqlite.revocable import RevocableConnection
 from trioflow.backends.sqlite.schema import SCRIPTS, SqliteMigrations
 from trioflow.errors import TransactionRefused
@@ -104,6 +105,23 @@ class _SqliteStore(SqlStore):
         return bool(number != changes)
 
 
+class _FileSession(Session[_SqliteStore]):
+    """A session that makes no call when its file is not there any more.
+
+    Args:
+        store: The store on a connection.
+        demand: Raises if it is not.
+    """
+
+    def __init__(self, store: _SqliteStore, demand: Callable[[], None]) -> None:
+        super().__init__(store)
+        self._demand = demand
+
+    def call(self, fn: Callable[[*Ts], T], *args: *Ts) -> T:
+        self._demand()
+        return super().call(fn, *args)
+
+
 class _SharedSession(Session[_SqliteStore]):
     """A session on a connection that another one uses too, in another thread.
 
@@ -165,17 +183,31 @@ class SqliteBackend(SharedSqlBackend[_SqliteStore]):
             migrate=migrate,
         )
         self._file = self.path if self._given is not None and self.shared else ""
+        self._opened: OpenFile | None = None
         self._watcher = Watcher(partial(self._look, _SqliteStore.changed_by_others))
 
     def _connect(self) -> _SqliteStore:
         if self._given is not None:
             return self._on(LentSqlite(self._given))
-        return self._on(connect(self.path))
+        return self._on(connect(self._path()))
+
+    def _path(self) -> str:
+        """Return what to connect to; once the store is open, always the same file."""
+        self._demand_file()
+        return self.path if self._opened is None else self._opened.path
+
+    def _demand_file(self) -> None:
+        if self._opened is not None:
+            self._opened.demand()
+
+    def _open_session(self) -> Session[_SqliteStore]:
+        self._opened = None  # it may be another file by now
+        return super()._open_session()
 
     def _session(self, connect: Callable[[], _SqliteStore]) -> Session[_SqliteStore]:
         session = super()._session(connect)
         if self._given is None or self.shared:
-            return session
+            return _FileSession(session.store, self._demand_file)
         return _SharedSession(session.store, self._turn)  # heartbeats have no other connection
 
     def _connect_to_migrate(self) -> _SqliteStore:
@@ -188,7 +220,7 @@ class SqliteBackend(SharedSqlBackend[_SqliteStore]):
         if self._given is not None and not self.shared:
             return self._on(BorrowedSqlite(self._given))
         # A heartbeat need not survive a power failure, and must not wait for the disk.
-        return self._on(connect(self.path, durable=False))
+        return self._on(connect(self._path(), durable=False))
 
     def _prepare(self, session: Session[_SqliteStore]) -> None:
         store = session.store
@@ -198,6 +230,7 @@ class SqliteBackend(SharedSqlBackend[_SqliteStore]):
         session.call(store.changed_by_others)
         if self._given is None:
             self._file = session.call(file_of, cast("sqlite3.Connection", store.connection))
+        self._opened = OpenFile(self._file, self.path)
 
     async def _read(self, fn: Callable[[SqlStore, *Ts], T], *args: *Ts) -> T:
         """Read beside what writes: that may be waiting for a transaction of another program.
@@ -235,10 +268,11 @@ class SqliteBackend(SharedSqlBackend[_SqliteStore]):
         return super().activity_transaction(worker, key, attempt)
 
     def _borrow(self, raw: sqlite3.Connection) -> SqliteBorrowedStore:
+        self._demand_file()
         return SqliteBorrowedStore(raw, self._store(), self._file)
 
     def _new_plain(self) -> RevocableConnection:
-        raw = connect_as(RevocableConnection, self.path)
+        raw = connect_as(RevocableConnection, self._path())
         raw.isolation_level = "IMMEDIATE"
         return raw
 

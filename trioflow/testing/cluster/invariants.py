@@ -17,6 +17,8 @@ from trioflow._model.events import (
     ActivityFailed,
     CancelRequested,
     Event,
+    PromiseRejected,
+    PromiseResolved,
     SignalReceived,
     Started,
     UpdateRequested,
@@ -32,6 +34,9 @@ from trioflow.errors import TrioflowError
 from trioflow.testing.history import History, Replay, ReplayError, export_record
 
 __all__ = ["BrokenInvariant", "Ledger", "check_store"]
+
+# What clients send; a `Ledger` is told of all of it.
+_Sent = SignalReceived | UpdateRequested | CancelRequested | PromiseResolved | PromiseRejected
 
 
 class BrokenInvariant(TrioflowError, AssertionError):
@@ -209,7 +214,7 @@ def _of_messages(
         for turns in counts
         for turn in turns
         for event in turn.events
-        if isinstance(event, SignalReceived | UpdateRequested | CancelRequested)
+        if isinstance(event, _Sent)
     ]
     if not accepted:
         return
