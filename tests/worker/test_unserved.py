@@ -9,7 +9,7 @@ import trio
 import trio.testing
 
 from tests.stores import opened
-from tests.worker.flow import in_memory
+from tests.worker.flow import in_memory, until
 from trioflow import Registry, open_client, open_worker
 from trioflow._worker.registration import Registration
 from trioflow._worker.unserved import watch_queues
@@ -168,6 +168,7 @@ async def test_no_worker_at_all_is_seen_in_the_numbers(backend):
         (stats,) = await client.stats()
         assert (stats.workers, stats.activity_workers) == (0, 0)
         async with open_worker(backend, registry=flows, activities=False) as worker:
+            await until(client.workers)
             handle = await worker.client.start(child.options(queue="other"))
             numbers = {one.queue: one for one in await client.stats()}
             assert (numbers["default"].workers, numbers["other"].workers) == (1, 0)
