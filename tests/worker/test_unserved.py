@@ -161,10 +161,10 @@ async def test_a_worker_of_a_store_of_its_own_looks_only_after_changes(warned, c
 
 
 async def test_no_worker_at_all_is_seen_in_the_numbers(backend):
-    flows, _, child, _ = shop()
+    flows, _, child, sleeper = shop()
 
     async with open_client(backend, registry=flows) as client:
-        await client.start(child)
+        await client.start(sleeper, 3600.0)
         (stats,) = await client.stats()
         assert (stats.workers, stats.activity_workers) == (0, 0)
         async with open_worker(backend, registry=flows, activities=False) as worker:
