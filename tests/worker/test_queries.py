@@ -181,6 +181,21 @@ async def test_bad_input_asks_nothing(flow):
             await handle.query("above", "x")
 
 
+def of_other_code():
+    """Another workflow of the name, which calls an activity where the first one only waits."""
+    flows = Registry()
+
+    @flows.workflow(name="collects")
+    async def calls(seen: list[int]) -> int:
+        return random().randrange(10) + await missing()
+
+    @flows.activity
+    async def missing() -> int:
+        return 1
+
+    return flows
+
+
 async def test_a_suspended_instance_is_asked_as_far_as_its_history_goes(flow):
     old = Registry()
 
@@ -199,37 +214,17 @@ async def test_a_suspended_instance_is_asked_as_far_as_its_history_goes(flow):
     async with flow.worker(old) as worker:
         handle = worker.client.handle("c")
         assert await handle.query(contents) == [-1]  # it has given no commands
-    calling = Registry()
-
-    @calling.workflow(name="collects")
-    async def calls(seen: list[int]) -> int:
-        return random().randrange(10) + await missing()
-
-    @calling.activity
-    async def missing() -> int:
-        return 1
-
-    async with flow.worker(calling) as worker:
+    async with flow.worker(of_other_code()) as worker:
         with pytest.raises(InstanceSuspended, match="does not match its history"):
             await worker.client.handle("c").query(contents)
         assert (await worker.client.handle("c").describe()).suspension.kind == "undecodable"
 
 
 async def test_what_runs_and_does_not_replay_is_not_said_to_be_suspended(flow):
-    other = Registry()
-
-    @other.workflow(name="collects")
-    async def calls(seen: list[int]) -> int:
-        return random().randrange(10) + await missing()
-
-    @other.activity
-    async def missing() -> int:
-        return 1
-
     async with flow.worker(flows) as worker:
         handle = await worker.client.start(collects.options(id="c"), [])
         await until_parked(handle)
-    async with flow.worker(other) as worker:
+    async with flow.worker(of_other_code()) as worker:
         handle = worker.client.handle("c")
         with pytest.raises(InstanceSuspended, match="does not match its history") as raised:
             await handle.query(contents)
