@@ -86,9 +86,10 @@ async def work(id: str, *statuses: str) -> None:
 
 async def charged() -> None:
     async with open_worker(STORE) as worker:
-        handle = worker.client.handle("order-7")
-        while len(await handle.history()) == 0 or len((await handle.history())[0].turns) < 2:
-            await worker.client.wait_change(worker.client.backend.changes())
+        handle, seen = worker.client.handle("order-7"), worker.client.backend.changes()
+        while not (history := await handle.history()) or len(history[0].turns) < 2:
+            await worker.client.wait_change(seen)
+            seen = worker.client.backend.changes()
 
 
 async def others() -> None:

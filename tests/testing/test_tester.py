@@ -469,7 +469,7 @@ def test_virtual_time_can_be_limited(backend):
     async def main(tester):
         await tester.run(polls_for_ever)
 
-    until = r"until 2026-01-01 01:00:\d\d\.\d\d\dZ"  # the next minute, after some
+    until = r"until 2026-01-01 01:0[01]:\d\d\.\d\d\dZ"  # the next minute, after some
     with pytest.raises(
         Stuck, match=rf"after 3600 s of virtual time\.(?s:.*)polls_for_ever waits.* {until}"
     ):

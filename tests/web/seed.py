@@ -22,6 +22,7 @@ import anyio
 import trio
 
 from tests.stores import opened
+from tests.worker.flow import until_turns
 from trioflow import (
     Cron,
     Every,
@@ -209,7 +210,7 @@ async def fill(backend, clock: Clock | None = None, *, waves: int = 6) -> None:
         await client.start(nap.options(id="unserved-1", queue="nobody's queue"), 5)
         await client.start(nap.options(id="not-before-tomorrow", delay=86_400), 5)
         diverged = await client.start(billing_of_last_week.options(id="billing-7"), "c7")
-        await _steps(client, diverged, 2)
+        await until_turns(diverged, 2)
         stopped = await client.start(nap.options(id="paused-1"), 86_400)
         await stopped.pause("somebody looks into it\nby <b>ann</b>")
         with anyio.move_on_after(20):
@@ -239,11 +240,6 @@ async def _wave(client, wave: int) -> list:
     gone = await client.start(nap.options(id=f"nap-{wave}"), 86_400)
     await (gone.cancel("no longer needed") if wave % 2 else gone.terminate("it was a test"))
     return [*found, gone]
-
-
-async def _steps(client, handle, turns: int) -> None:
-    while (await handle.describe()).turns < turns:
-        await client.wait_change(client.backend.changes())
 
 
 def multiply(path: Path, many: int) -> None:

@@ -121,6 +121,15 @@ async def until_status(handle, *wanted):
     await until(has)
 
 
+async def until_turns(handle, turns):
+    """Wait until an instance has made so many turns."""
+
+    async def made():
+        return (await handle.describe()).turns >= turns
+
+    await until(made)
+
+
 async def until_parked(handle, *, turns=1):
     """Wait until an instance has made so many turns and nobody holds it."""
 

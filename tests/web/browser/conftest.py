@@ -16,6 +16,7 @@ import trio
 
 from tests.stores import open_store, opened
 from tests.web.seed import cart, fill, shop
+from tests.worker.flow import until_turns
 from trioflow import open_worker
 
 PASSWORD = "only for tests"
@@ -88,8 +89,7 @@ class Served:
 
         async def begin():
             handle = await self.client.start(cart.options(id=id), id)
-            while not (await handle.describe()).turns:
-                await self.client.wait_change(self.client.backend.changes())
+            await until_turns(handle, 1)
 
         self.ask(begin)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests.worker.flow import until
 from trioflow.web._addresses import escaped
 
 
@@ -135,13 +136,10 @@ def test_schedules_are_acted_on(site, visit):
         page.goto("/schedules/every-5-min")
         do(page, "Pause", reason="holidays")
 
-        async def paused():
-            schedule = site.client.schedule_handle("every-5-min")
-            while (found := (await schedule.describe()).paused) is None:
-                await site.client.wait_change(site.client.backend.changes())
-            return found
+        async def reason():
+            return (await site.client.schedule_handle("every-5-min").describe()).paused
 
-        assert site.ask(paused) == "holidays (by ann through the web page)"
+        assert site.ask(lambda: until(reason)) == "holidays (by ann through the web page)"
         page.goto("/schedules/every-5-min")
         do(page, "Resume")
         page.goto("/schedules/every-5-min")

@@ -10,6 +10,7 @@ import msgspec
 import pytest
 import trio
 
+from tests.worker.flow import until_turns
 from trioflow import Registry, Signal, SuspendReport, open_client, open_worker
 from trioflow.backends import MemoryBackend
 from trioflow.web._instance import divergence, reading
@@ -79,8 +80,7 @@ def diverged(harness):
             client = await self.opened.__aenter__()
             async with open_worker(backend, registry=old, drain=0) as worker:
                 handle = await worker.client.start(order.options(id="o-1"), "tea")
-                while (await handle.describe()).turns < 3:
-                    await worker.client.wait_change(backend.changes())
+                await until_turns(handle, 3)
             await client.handle("o-1").signal(approved, True)
             async with open_worker(backend, registry=new, drain=0) as worker:
                 await worker.client.handle("o-1").wait(status="suspended")

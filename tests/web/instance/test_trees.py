@@ -7,6 +7,7 @@ from __future__ import annotations
 import pytest
 import trio
 
+from tests.worker.flow import until
 from trioflow import InstanceNotFound, Registry, TaskInfo, open_worker
 from trioflow.backends import MemoryBackend
 from trioflow.web._instance import reading
@@ -72,8 +73,11 @@ def forest(harness):
             self.worker = open_worker(MemoryBackend(), registry=registry, drain=0)
             made.append((await self.worker.__aenter__()).client)
             await made[0].start(grow.options(id="root"), 2, 4)
-            while await made[0].count() < 21:
-                await made[0].wait_change(made[0].backend.changes())
+
+            async def grown():
+                return await made[0].count() == 21
+
+            await until(grown)
 
         async def __aexit__(self, *exc):
             await self.worker.__aexit__(*exc)

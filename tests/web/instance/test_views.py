@@ -11,6 +11,7 @@ import pytest
 
 from tests.web.reading_html import Page
 from tests.web.seed import HOSTILE, cart, shop
+from tests.worker.flow import until_turns
 from trioflow import JsonCodec, Registry, WrappedCodec, continue_as_new, open_client, open_worker
 from trioflow.backends import MemoryBackend
 from trioflow.web import Access
@@ -143,8 +144,7 @@ async def test_a_long_value_is_cut_and_given_in_full_as_text(shopping):
     user = "</pre><script>alert(2)</script>" * 400
     async with open_worker(shopping.client.backend, registry=shop, drain=0, sticky=0) as worker:
         handle = await worker.client.start(cart.options(id="long"), user)
-        while not (await handle.describe()).turns:
-            await worker.client.wait_change(worker.client.backend.changes())
+        await until_turns(handle, 1)
     page = checked(await shopping.page("/instances/long"))
     assert "All 12" in page.text
     (whole,) = {link for link in page.links if link.endswith("/values/input")}
