@@ -112,11 +112,12 @@ class OpenTelemetry(BackgroundObserver):
         if view is not None:
             identity = view.execution.identity
             inside = execution_span(identity.life or identity.id, identity.execution, metadata)
-            key = identity.life, identity.execution
-            workflow_scope.set(WorkflowScope(self._keep_span, key))
+            execution = identity.life, identity.execution
+            workflow_scope.set(WorkflowScope(self._keep_span, execution))
         elif activity is not None:
-            of = activity.life or activity.instance, activity.execution, activity.command
-            inside = inner_span(parent_in(metadata), key_of(*of, activity.attempt))
+            of = activity.life or activity.instance
+            key = f"{of}/{activity.execution}/{activity.command}/{activity.attempt}"  # as `key_of`
+            inside = inner_span(parent_in(metadata), key)
             attempt_tracer.set(self._attempt_tracer or self._make_attempt_tracer())
         else:
             return

@@ -129,7 +129,7 @@ def _execution(
     life: str, execution: int, traceparent: str | None, tracestate: str | None
 ) -> SpanContext:
     parent = None if traceparent is None else _parent(traceparent, tracestate)
-    key = key_of(life, execution)
+    key = f"{life}/{execution}"  # as `key_of`
     return root_span(life, key) if parent is None else inner_span(parent, key)
 
 

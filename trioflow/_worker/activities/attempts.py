@@ -227,7 +227,8 @@ class Attempts:
             raise
         except BaseException as exc:  # noqa: BLE001  # of the codec and of any class's validation
             return self._wait_for_code(task, exc)
-        if timeout is not None or definition.heartbeat_timeout is not None or options:
+        beats = options is not None and options.heartbeat_timeout is not None
+        if timeout is not None or beats or definition.heartbeat_timeout is not None:
             self._limit(run, scope)
         encode = partial(self._encode, definition) if definition.transactional else None
         return Call(definition, args, kwargs, scope, beat, encode=encode)
