@@ -127,6 +127,14 @@ def clusters(session: nox.Session) -> None:
 
 
 @nox.session
+def orders(session: nox.Session) -> None:
+    """Run tests in other orders of what happens at once: `nox -s orders -- --orders 7`."""
+    session.install("-e", ".[test]")
+    usual = ("tests/worker", "tests/client", "tests/testing", "tests/cluster", "tests/web")
+    session.run("pytest", "-p", "tests.orders", *usual, *session.posargs)
+
+
+@nox.session
 def fidelity(session: nox.Session) -> None:
     """Run trio's and anyio's own tests, and random programs, on trio and as workflows."""
     session.install("-e", ".[test]")
