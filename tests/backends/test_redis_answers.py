@@ -7,13 +7,13 @@ What it returns, and what there is then, must be the same.
 from __future__ import annotations
 
 import os
-from contextlib import asynccontextmanager
 from itertools import count
 
 import pytest
 
 redis = pytest.importorskip("redis")
 
+from tests import stores  # noqa: E402
 from tests.servers import redis as servers  # noqa: E402
 from trioflow._model.limits import Limit  # noqa: E402
 from trioflow.backends.commits import (  # noqa: E402
@@ -56,14 +56,8 @@ def server(tmp_path_factory):
         yield url
 
 
-@asynccontextmanager
-async def opened(url):
-    backend = RedisBackend(url, prefix=f"answers{next(_numbers)}")
-    await backend.open()
-    try:
-        yield backend
-    finally:
-        await backend.aclose()
+def opened(url):
+    return stores.opened(RedisBackend(url, prefix=f"answers{next(_numbers)}"))
 
 
 async def no_time(_seconds):

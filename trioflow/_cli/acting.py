@@ -9,7 +9,7 @@ import click
 
 from trioflow import BulkReport, Client
 from trioflow._cli.many import MENDED, OPEN, Act, acting
-from trioflow._cli.output import print_json, shown
+from trioflow._cli.output import print_id
 from trioflow._cli.store import InstanceId, Store, StoreCommand, as_json_option, store_options
 from trioflow.backends.records import ENDED
 
@@ -116,11 +116,7 @@ def fork(*, store: Store, id: str, turn: int | None, new_id: str | None, as_json
     async def begin(client: Client) -> str:
         return (await client.fork(id, turn=turn, new_id=new_id)).id
 
-    new = store.run(begin)
-    if as_json:
-        print_json({"id": new})
-    else:
-        click.echo(shown(new))
+    print_id(store.run(begin), as_json=as_json)
 
 
 @acting()

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import click
 import msgspec
 from rich.cells import cell_len, set_cell_size
 from rich.console import Console
@@ -18,6 +19,7 @@ __all__ = [
     "as_json",
     "console",
     "place",
+    "print_id",
     "print_json",
     "print_json_line",
     "print_table",
@@ -85,6 +87,14 @@ def print_json(value: Any) -> None:
     """Print a value as JSON, as readable as can be, and nothing else."""
     text = msgspec.json.format(msgspec.json.encode(value), indent=2).decode()
     sys.stdout.write(text + "\n")
+
+
+def print_id(id: str, *, as_json: bool) -> None:
+    """Print the id of what was started, alone on its line or as JSON."""
+    if as_json:
+        print_json({"id": id})
+    else:
+        click.echo(shown(id))
 
 
 def print_json_line(value: Any) -> None:

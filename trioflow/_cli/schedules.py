@@ -9,7 +9,7 @@ import click
 
 from trioflow import Client
 from trioflow._cli.many import done_to_one
-from trioflow._cli.output import print_json, print_table, shown, time_of
+from trioflow._cli.output import print_id, print_json, print_table, shown, time_of
 from trioflow._cli.store import (
     InstanceId,
     Store,
@@ -129,11 +129,7 @@ def trigger(*, store: Store, id: str, as_json: bool) -> None:
     async def begin(client: Client) -> str:
         return (await client.schedule_handle(id).trigger()).id
 
-    begun = store.run(begin)
-    if as_json:
-        print_json({"id": begun})
-    else:
-        click.echo(shown(begun))
+    print_id(store.run(begin), as_json=as_json)
 
 
 @schedules.command(cls=StoreCommand)

@@ -17,7 +17,7 @@ from trioflow import Client, Handle, InstanceSuspended, Signal, TrioflowError, U
 from trioflow._cli.definitions import find_workflow, import_modules, modules_option
 from trioflow._cli.filters import chosen_of, filters
 from trioflow._cli.many import DONE_AS_JSON, OPEN, Act, do_to_all, done_to_one
-from trioflow._cli.output import console, print_json, shown
+from trioflow._cli.output import console, print_id, print_json, shown
 from trioflow._cli.store import (
     InstanceId,
     Store,
@@ -113,10 +113,8 @@ def start(
         handle: Handle[Any] = await client.start(definition, *args, **kwargs)
         if wait:
             await _print_answer(_patient(handle.id, handle.result), trace=trace)
-        elif as_json:
-            print_json({"id": handle.id})
         else:
-            click.echo(shown(handle.id))
+            print_id(handle.id, as_json=as_json)
 
     store.run(main, create=True)
 

@@ -26,7 +26,13 @@ from trioflow._worker.compatibility import (
     records_under_way,
 )
 from trioflow.errors import TrioflowError
-from trioflow.testing.history import History, StoredExecution, load_history
+from trioflow.testing.history import (
+    History,
+    StoredExecution,
+    history_of,
+    load_history,
+    write_json,
+)
 
 __all__ = ["check_bundle", "export_bundle", "load_bundle", "save_bundle"]
 
@@ -54,15 +60,7 @@ async def export_bundle(client: Client, *, sample: int | None = None) -> list[Hi
         check_count("sample", sample, 1)
     of_workflow = await records_under_way(client.backend, ("running", "suspended"), sample=sample)
     return [
-        History(
-            id=record.id,
-            workflow=record.workflow,
-            queue=record.queue,
-            priority=record.priority,
-            life=record.life,
-            status=record.status,
-            executions=[StoredExecution(record.execution, [msgspec.Raw(turn) for turn in turns])],
-        )
+        history_of(record, [(record.execution, turns)])
         for drawn in of_workflow.values()
         async for record, turns in loaded(client.backend, drawn.records)
     ]
@@ -70,8 +68,7 @@ async def export_bundle(client: Client, *, sample: int | None = None) -> list[Hi
 
 def save_bundle(histories: Sequence[History], path: str | os.PathLike[str]) -> None:
     """Write histories to a file, as a JSON array."""
-    data = msgspec.json.format(msgspec.json.encode(list(histories)), indent=1)
-    Path(path).write_bytes(data + b"\n")
+    write_json(list(histories), path)
 
 
 def load_bundle(source: Bundle) -> list[History]:

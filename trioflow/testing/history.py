@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any, Self
@@ -92,15 +92,24 @@ class History(msgspec.Struct, frozen=True, kw_only=True):
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write it to a file, as JSON that can be read and compared line by line."""
-        Path(path).write_bytes(msgspec.json.format(msgspec.json.encode(self), indent=1) + b"\n")
+        write_json(self, path)
+
+
+def write_json(value: object, path: str | os.PathLike[str]) -> None:
+    """Write something to a file, as JSON that can be read and compared line by line."""
+    Path(path).write_bytes(msgspec.json.format(msgspec.json.encode(value), indent=1) + b"\n")
 
 
 async def export_record(backend: Backend, record: InstanceRecord) -> History:
     """Read what a store has of an instance."""
-    executions = [
-        StoredExecution(each.number, [msgspec.Raw(turn) for turn in each.turns])
-        for each in await backend.history(record.id)
-    ]
+    stored = await backend.history(record.id)
+    return history_of(record, [(each.number, each.turns) for each in stored])
+
+
+def history_of(
+    record: InstanceRecord, executions: Iterable[tuple[int, Sequence[bytes]]]
+) -> History:
+    """Return the history of an instance with some of its executions: their numbers and turns."""
     return History(
         id=record.id,
         workflow=record.workflow,
@@ -108,7 +117,10 @@ async def export_record(backend: Backend, record: InstanceRecord) -> History:
         priority=record.priority,
         life=record.life,
         status=record.status,
-        executions=executions,
+        executions=[
+            StoredExecution(number, [msgspec.Raw(turn) for turn in turns])
+            for number, turns in executions
+        ],
     )
 
 
