@@ -36,7 +36,6 @@ __all__ = [
     "Misfit",
     "check_code",
     "check_compatibility",
-    "identity_of",
     "loaded",
     "records_under_way",
 ]
@@ -174,7 +173,7 @@ async def check_code(
             continue
         check = HistoryCheck(workflow, codec, propagators, interceptors, found)
         async for record, turns in loaded(backend, drawn.records):
-            check.look_at(identity_of(record), turns, record.input)
+            check.look_at(_identity_of(record), turns, record.input)
             await anyio.lowlevel.checkpoint()
     return found
 
@@ -230,7 +229,7 @@ async def loaded(
             yield record, turns
 
 
-def identity_of(record: InstanceRecord) -> Identity:
+def _identity_of(record: InstanceRecord) -> Identity:
     """Return what the code of an instance's present execution knows itself by."""
     return Identity(record.id, record.execution, record.queue, record.priority, record.life)
 
